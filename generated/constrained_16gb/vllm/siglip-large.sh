@@ -1,0 +1,33 @@
+#!/bin/sh
+# siglip-large on constrained_16gb: fits one GPU of constrained_16gb
+# generated from stack.yaml by imageworks compile; do not edit
+# plan sha256:85aa9e310e958d3f6d0792f4aff281fcffbd1e292bad76662f01006c56737ac1, stack.yaml:130
+#
+# Why these values:
+#   --host=127.0.0.1                     only this machine; clients come through the proxy
+#   --port=24004                         derived: one port per model id
+#   --served-model-name=siglip-large     the id, by which readiness recognises the model
+#   --max-model-len=64                   context: declared
+#   --max-num-seqs=2                     concurrency: defaults.concurrency
+#   --gpu-memory-utilization=0.229       upper bound: 3.42 GiB planned of 14.90, the smallest card that matches, rounded down
+#   --limit-mm-per-prompt={"image":1}    the most that a role it can answer allows: embedding
+#   --runner=pooling                     typed: models.siglip-large.vllm
+set -eu
+stack=$(CDPATH='' cd -- "$(dirname -- "$0")/../../.." && pwd)
+cd -- "$stack"
+models=${IMAGEWORKS_MODELS:-models}
+case $models in /*) ;; *) models=$stack/$models ;; esac
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+export DO_NOT_TRACK=1
+export HF_HUB_OFFLINE=1
+export VLLM_NO_USAGE_STATS=1
+exec vllm serve "$models"/google/siglip-large-patch16-384 \
+  --host=127.0.0.1 \
+  --port=24004 \
+  --served-model-name=siglip-large \
+  --max-model-len=64 \
+  --max-num-seqs=2 \
+  --gpu-memory-utilization=0.229 \
+  '--limit-mm-per-prompt={"image":1}' \
+  --runner=pooling

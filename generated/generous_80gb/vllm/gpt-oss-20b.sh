@@ -1,0 +1,35 @@
+#!/bin/sh
+# gpt-oss-20b on generous_80gb: fits one GPU of generous_80gb
+# generated from stack.yaml by imageworks compile; do not edit
+# plan sha256:23b7ccc1d4bf189a65e84eda2d572e513aaedbd2efd3ac00e4f545eb359998f1, stack.yaml:120
+#
+# Why these values:
+#   --host=127.0.0.1                     only this machine; clients come through the proxy
+#   --port=24002                         derived: one port per model id
+#   --served-model-name=gpt-oss-20b      the id, by which readiness recognises the model
+#   --max-model-len=41216                context: declared 16384 to 65536: the largest multiple of 256 that fits; 72.00 usable - 15.85 at the least - 3.42 for florence-2-large - 8.09 for qwen2.5-vl-7b-q4 - 38.93 for qwen3-vl-8b-fp8 - 3.42 for siglip-large = 2.29 GiB left on GPU 0
+#   --max-num-seqs=2                     concurrency: defaults.concurrency
+#   --gpu-memory-utilization=0.232       start check only: 18.12 GiB planned of 78.00, the smallest card that matches, rounded down
+#   --kv-cache-memory-bytes=4052484096   bounds the KV cache exactly: 41216 tokens x 2 x 48 KiB, and 1 block of 16 that vLLM keeps = 3.77 GiB
+#   --enable-auto-tool-choice            typed: models.gpt-oss-20b.vllm
+#   --tool-call-parser=openai            typed: models.gpt-oss-20b.vllm
+set -eu
+stack=$(CDPATH='' cd -- "$(dirname -- "$0")/../../.." && pwd)
+cd -- "$stack"
+models=${IMAGEWORKS_MODELS:-models}
+case $models in /*) ;; *) models=$stack/$models ;; esac
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+export DO_NOT_TRACK=1
+export HF_HUB_OFFLINE=1
+export VLLM_NO_USAGE_STATS=1
+exec vllm serve "$models"/openai/gpt-oss-20b \
+  --host=127.0.0.1 \
+  --port=24002 \
+  --served-model-name=gpt-oss-20b \
+  --max-model-len=41216 \
+  --max-num-seqs=2 \
+  --gpu-memory-utilization=0.232 \
+  --kv-cache-memory-bytes=4052484096 \
+  --enable-auto-tool-choice \
+  --tool-call-parser=openai

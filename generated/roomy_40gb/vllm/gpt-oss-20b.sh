@@ -1,0 +1,35 @@
+#!/bin/sh
+# gpt-oss-20b on roomy_40gb: fits one GPU of roomy_40gb
+# generated from stack.yaml by imageworks compile; do not edit
+# plan sha256:22c053a75dd7ef6d13f407374da236bec31ec29f1a8358d8712ef29618e5419c, stack.yaml:120
+#
+# Why these values:
+#   --host=127.0.0.1                     only this machine; clients come through the proxy
+#   --port=24002                         derived: one port per model id
+#   --served-model-name=gpt-oss-20b      the id, by which readiness recognises the model
+#   --max-model-len=59392                context: declared 16384 to 65536: the largest multiple of 256 that fits; 36.00 usable - 15.85 at the least - 12.78 for qwen3-vl-8b-fp8 - 3.42 for siglip-large = 3.95 GiB left on GPU 0
+#   --max-num-seqs=2                     concurrency: defaults.concurrency
+#   --gpu-memory-utilization=0.507       start check only: 19.79 GiB planned of 39.00, the smallest card that matches, rounded down
+#   --kv-cache-memory-bytes=5839257600   bounds the KV cache exactly: 59392 tokens x 2 x 48 KiB, and 1 block of 16 that vLLM keeps = 5.44 GiB
+#   --enable-auto-tool-choice            typed: models.gpt-oss-20b.vllm
+#   --tool-call-parser=openai            typed: models.gpt-oss-20b.vllm
+set -eu
+stack=$(CDPATH='' cd -- "$(dirname -- "$0")/../../.." && pwd)
+cd -- "$stack"
+models=${IMAGEWORKS_MODELS:-models}
+case $models in /*) ;; *) models=$stack/$models ;; esac
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+export DO_NOT_TRACK=1
+export HF_HUB_OFFLINE=1
+export VLLM_NO_USAGE_STATS=1
+exec vllm serve "$models"/openai/gpt-oss-20b \
+  --host=127.0.0.1 \
+  --port=24002 \
+  --served-model-name=gpt-oss-20b \
+  --max-model-len=59392 \
+  --max-num-seqs=2 \
+  --gpu-memory-utilization=0.507 \
+  --kv-cache-memory-bytes=5839257600 \
+  --enable-auto-tool-choice \
+  --tool-call-parser=openai

@@ -1,0 +1,97 @@
+"""The command line: which verbs there are, and the only place that exits.
+
+Each verb lives in `imageworks.commands.<verb>` and is imported when it is called, so that `--help` and
+`--version` cost no more than click itself. A verb returns an exit code (design: 0 ok, 1 findings that are
+errors, 2 differences, 3 a bug of ours, 130 interrupted) and never calls `sys.exit`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from imageworks import __version__
+
+VERBS = {
+    "init": "Write a small stack.yaml to start from.",
+    "check": "Find every mistake in stack.yaml; write nothing.",
+    "compile": "Turn stack.yaml into the files under generated/.",
+    "up": "Start everything on this machine and wait until it answers.",
+    "down": "Stop everything.",
+    "status": "What runs, and which models are loaded.",
+    "logs": "Show what a program printed.",
+    "ask": "Send one request and stream the answer.",
+    "roles": "Which model answers which role, and why.",
+    "show": "The resolved plan of a model: every number with its reason.",
+    "explain": "What a diagnostic code means and how to fix it.",
+    "serve": "Run the proxy itself (what supervisord and systemd start).",
+}
+
+EXIT_FINDINGS = 1
+EXIT_BUG = 3
+EXIT_INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """A group that knows its verbs by name and imports one only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs in the order of a working day."""
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import `imageworks.commands.<verb>` and return its click command."""
+        if cmd_name not in VERBS:
+            ctx.fail(self._unknown(cmd_name))
+        command = import_module(f"imageworks.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        del ctx
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    @staticmethod
+    def _unknown(name: str) -> str:
+        import difflib
+
+        close = difflib.get_close_matches(name, VERBS, n=1)
+        return f"no verb `{name}`" + (f"; did you mean `{close[0]}`?" if close else "")
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imageworks", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run your own AI models on your own GPUs by editing one file: stack.yaml."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(run(argv))
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; nothing but the code leaves this function."""
+    try:
+        code = cli.main(args=argv, prog_name="imageworks", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return EXIT_FINDINGS
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output is gone: nothing more to say
+        return 0
+    except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes a report
+        from imageworks.commands.bugreport import write_report
+
+        click.echo(write_report(error, sys.argv[1:] if argv is None else argv), err=True)
+        return EXIT_BUG

@@ -1,0 +1,1 @@
+"""One module per verb. Imported by `imageworks.cli` when a verb is called, and by nobody else."""

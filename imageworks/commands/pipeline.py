@@ -1,0 +1,126 @@
+"""stack.yaml -> plans -> artifacts, for every verb that needs them.
+
+Owns the order of the compiler's stages and how findings are shown; holds no judgement of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from imageworks import contract
+from imageworks.commands.console import colour_wanted, result, say, unicode_wanted
+
+if TYPE_CHECKING:
+    from imageworks.diagnostics.model import Diagnostic
+    from imageworks.model.loaded import Loaded
+    from imageworks.plan.ir import Plan
+    from imageworks.targets.artifact import Artifact
+
+STACK_FILE = "stack.yaml"
+FORMATS = ("full", "concise", "json", "github")
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the compiler made of one stack file: plans of all profiles (empty on errors) and all findings."""
+
+    path: Path
+    loaded: Loaded | None
+    plans: tuple[Plan, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    texts: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The stack's folder, absolute."""
+        return self.path.parent
+
+    @property
+    def roots(self) -> dict[str, contract.Root]:
+        """The roots of a stack without errors."""
+        assert self.loaded is not None
+        declared = self.loaded.stack.roots
+        return {name: contract.Root(root.env, root.default) for name, root in declared}
+
+    @property
+    def failed(self) -> bool:
+        """True when at least one finding is an error."""
+        return any(item.is_error for item in self.diagnostics)
+
+    def plan(self, profile: str) -> Plan:
+        """The plan of `profile`; KeyError when there is none."""
+        return next(plan for plan in self.plans if plan.profile == profile)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Names of the planned profiles."""
+        return tuple(plan.profile for plan in self.plans)
+
+
+def stack_option(verb: Verb) -> Verb:
+    """The option `-f stack.yaml` of every verb that reads a stack."""
+    return click.option(
+        "-f",
+        "--file",
+        "stack",
+        type=click.Path(path_type=Path),
+        default=STACK_FILE,
+        show_default=True,
+        help="The stack.",
+    )(verb)
+
+
+def compile_stack(stack: Path, out: str = "generated") -> Compiled:
+    """Run the whole front end and planner on `stack`; `out` is the folder of generated files relative to it."""
+    from imageworks.model.load import load
+    from imageworks.plan.resolve import resolve
+    from imageworks.source.files import DiskFiles
+
+    path = stack.absolute()
+    outcome = load(path.name, DiskFiles(path.parent), path.parent.name)
+    plans: tuple[Plan, ...] = ()
+    diagnostics = outcome.diagnostics
+    if outcome.loaded is not None:
+        plans, found = resolve(outcome.loaded, out)
+        diagnostics = (*diagnostics, *found)
+    return Compiled(path, outcome.loaded, plans, diagnostics, outcome.texts)
+
+
+def artifacts(plans: Sequence[Plan], chosen: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
+    """The files of the chosen profiles; every routing table carries the role tables of all."""
+    from imageworks.targets.registry import emit
+
+    return {plan.profile: emit(plan, plans) for plan in plans if plan.profile in chosen}
+
+
+def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], form: str = "full") -> None:
+    """Print findings: json on stdout (always, so that a reader gets a document), the others on stderr."""
+    from imageworks.diagnostics import human, machine
+
+    if form == "json":
+        result(machine.json(diagnostics))
+    elif form == "github":
+        if diagnostics:
+            result(machine.github(diagnostics))
+    elif diagnostics:
+        colour = colour_wanted(sys.stderr.isatty())
+        text = (
+            human.concise(diagnostics)
+            if form == "concise"
+            else human.full(diagnostics, texts, colour=colour, unicode=unicode_wanted(sys.stderr.encoding))
+        )
+        say(text.rstrip("\n"))
+
+
+def summary(diagnostics: Sequence[Diagnostic]) -> str:
+    """`2 errors, 1 warning`, or an empty text."""
+    counts = {word: sum(item.severity.value == word for item in diagnostics) for word in ("error", "warning", "note")}
+    return ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for word, count in counts.items() if count)

@@ -1,0 +1,82 @@
+"""`imageworks status`: what runs and which models are loaded."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imageworks.commands.console import result
+from imageworks.commands.pipeline import stack_option
+
+if TYPE_CHECKING:
+    from imageworks.commands.running import ProgramInfo, Running
+
+
+@click.command("status", help="What runs, and which models are loaded. Exit 1 when nothing runs.")
+@stack_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(stack: Path, form: str) -> int:
+    """Exit 0 when supervisord runs, 1 when it does not."""
+    from imageworks.commands.running import NotRunningError, Running
+    from imageworks.commands.session import current_profile
+
+    running = Running(stack.absolute().parent)
+    profile = current_profile(running)
+    try:
+        programs = running.programs()
+    except NotRunningError:
+        result(json.dumps({"running": False}) if form == "json" else "not running; start it: imageworks up")
+        return 1
+    models = _residency(running, profile)
+    if form == "json":
+        data = {"running": True, "profile": profile, "programs": [asdict(row) for row in programs], "models": models}
+        result(json.dumps(data, indent=2, sort_keys=True))
+    else:
+        result(f"profile {profile}, supervisord pid {running.pid()}")
+        result(_table(programs, models))
+    return 0
+
+
+def _residency(running: Running, profile: str | None) -> dict[str, Any]:
+    """The proxy's own view of its models, keyed by program; empty when it does not answer."""
+    try:
+        table = json.loads((running.folder / "generated" / str(profile) / "routes.json").read_text(encoding="utf-8"))
+        connection = http.client.HTTPConnection(table["proxy"]["host"], table["proxy"]["port"], timeout=2)
+        connection.request("GET", "/running")
+        models = json.loads(connection.getresponse().read())["models"]
+        return {table["routes"][row["id"]]["program"] or row["id"]: row for row in models}
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        return {}
+
+
+def _table(programs: tuple[ProgramInfo, ...], models: dict[str, Any]) -> str:
+    rows = [("program", "state", "pid", "since", "model")]
+    for info in programs:
+        since = _age(info.started) if info.state == "RUNNING" else "-"
+        model = models.get(info.name)
+        rows.append(
+            (
+                info.name,
+                info.state.lower(),
+                str(info.pid or "-"),
+                since,
+                f"{model['id']} {model['state']}" if model else "-",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+    )
+
+
+def _age(started: int) -> str:
+    seconds = max(0, int(time.time()) - started)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

@@ -1,0 +1,219 @@
+"""The generated JSON that both halves meet in: routes.json, exec/<program>.json, prompts.json, manifest.json.
+
+Owns the frozen shapes and their schema numbers; the compiler writes them, the runtime and the launcher read
+them. Standard library only, because the launcher starts every process through it. Later work adds keys and
+never renames one; a file with a newer schema number is refused by `check_schema`.
+
+Path tokens: a path in these files starts with one of `{stack} {state} {store} {python}` or `{models}` (a root
+of the stack); `expand` resolves them. A literal text that happens to contain a token is written with `{lb}`
+for its opening brace (`escape`), so expansion is exact for every string.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ROUTES_SCHEMA = 1
+EXEC_SCHEMA = 1
+PROMPTS_SCHEMA = 1
+MANIFEST_SCHEMA = 1
+DEVICES_SCHEMA = 1
+
+_TOKEN = re.compile(r"\{(stack|state|store|python|models|lb)\}")
+
+
+class ContractError(ValueError):
+    """A generated file cannot be used; the message is one sentence for the user."""
+
+
+def check_schema(name: str, found: object, known: int) -> None:
+    """Raise ContractError unless `found` is a schema number that this version can read."""
+    if not isinstance(found, int):
+        raise ContractError(f"{name} carries no schema number; run: imageworks compile")
+    if found > known:
+        raise ContractError(
+            f"{name} was written by a newer ImageWorks (schema {found}, known: {known}); update this installation"
+        )
+
+
+def escape(text: str) -> str:
+    """Write `text` so that `expand` returns exactly it.
+
+    >>> escape('{"image":2}')
+    '{"image":2}'
+    >>> escape('{stack}')
+    '{lb}stack}'
+    """
+    return _TOKEN.sub(lambda match: "{lb}" + match[0][1:], text)
+
+
+def expand(text: str, tokens: Mapping[str, str]) -> str:
+    """Replace the path tokens of `text`; `tokens` maps `stack` … `models` to directories. Raises KeyError for one that is not given."""
+    return _TOKEN.sub(lambda match: "{" if match[1] == "lb" else tokens[match[1]], text)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A directory of the machine: the environment variable `env` wins over `default` (relative to the stack)."""
+
+    env: str | None
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A path that must exist before a program can start, and the command that gets it."""
+
+    path: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """What supervisord and systemd really execute, through `imageworks.launch`.
+
+    `stack` is the way from the spec file's folder to the stack's folder. `env` holds fixed values, `pass_env`
+    the names (or `PREFIX_*`) taken over from the parent; nothing else is inherited. `devices` are GPU slots of the plan.
+    """
+
+    program: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    pass_env: tuple[str, ...]
+    cwd: str
+    stack: str
+    roots: Mapping[str, Root]
+    devices: tuple[int, ...]
+    needs: tuple[Need, ...]
+    schema: int = EXEC_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One model as the proxy sees it.
+
+    `program` is the supervised program, None for a server that we do not own. `url` is the address of its
+    OpenAI-compatible API without `/v1`. `gpu_mib` maps a GPU slot (as text) to MiB; `needs` as in ExecSpec.
+    """
+
+    id: str
+    backend: str
+    program: str | None
+    url: str
+    served_name: str
+    aliases: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    quantization: str | None
+    context: int
+    concurrency: int
+    images_max: int
+    gpu_mib: Mapping[str, int]
+    host_mib: int
+    grace_s: float
+    start_timeout_s: float
+    stop_timeout_s: float
+    pinned: bool
+    sampling: Mapping[str, float | int]
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCandidate:
+    """One line of a role table, best first."""
+
+    model: str
+    priority: int
+    via: str
+    vram_mib: int
+    quantization: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTable:
+    """A role on one profile. `rejected` maps a model that lists the role to the reason why it cannot serve it there."""
+
+    candidates: tuple[RoleCandidate, ...]
+    rejected: Mapping[str, str]
+    requires: tuple[str, ...]
+    images_max: int | None
+    max_tokens: int | None
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU slot: MiB that may be used, and MiB of the smallest card the plan was made for."""
+
+    slot: int
+    budget_mib: int
+    capacity_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How models share the machine."""
+
+    strategy: str
+    max_concurrent_models: int
+    host_budget_mib: int
+    resident: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """The proxy's own settings."""
+
+    host: str
+    port: int
+    body_limit_bytes: int
+    queue: int
+    queue_wait_s: float
+    drain_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """routes.json: all the proxy ever reads. `roles` maps profile -> role -> table, for every profile."""
+
+    stack: str
+    profile: str
+    plan_hash: str
+    bundle_hash: str
+    proxy: ProxySettings
+    policy: Policy
+    gpus: tuple[Gpu, ...]
+    routes: Mapping[str, Route]
+    unplaced: Mapping[str, str]
+    roles: Mapping[str, Mapping[str, RoleTable]]
+    roots: Mapping[str, Root] = field(default_factory=dict)
+    schema: int = ROUTES_SCHEMA
+
+
+def to_json(value: Any) -> str:
+    """Deterministic text of a contract value: sorted keys, two-space indent, UTF-8 as is, one trailing newline."""
+    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def exec_spec(text: str) -> ExecSpec:
+    """Parse an exec spec. Raises ContractError with one sentence when it is not one."""
+    try:
+        data = json.loads(text)
+        check_schema("the exec spec", data.get("schema"), EXEC_SCHEMA)
+        known = {item.name for item in dataclasses.fields(ExecSpec)}
+        values = {key: value for key, value in data.items() if key in known}
+        values["roots"] = {name: Root(env=root["env"], default=root["default"]) for name, root in data["roots"].items()}
+        values["needs"] = tuple(Need(path=need["path"], hint=need["hint"]) for need in data["needs"])
+        for name in ("argv", "pass_env", "devices"):
+            values[name] = tuple(data[name])
+        return ExecSpec(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ContractError):
+            raise
+        raise ContractError(f"not an exec spec: {error}") from None

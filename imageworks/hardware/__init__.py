@@ -1,0 +1,1 @@
+"""What this machine has; asked by `imageworks up` and `show`, never by the compiler."""

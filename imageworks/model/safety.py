@@ -1,0 +1,91 @@
+"""What must not stand in a file that is committed, and what must not be opened to a network.
+
+Owns IW306 (a secret in the file) and IW330 (a bind beyond this machine). A secret's text is never put into a finding.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
+from imageworks.model.layers import BUILT_IN
+from imageworks.source.tree import MapNode, ScalarNode, at, walk
+
+_PREFIXES = ("sk-", "sk_", "hf_", "ghp_", "gho_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "AIza", "nvapi-")
+_TOKEN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
+_HASHES = {"sha256", "revision"}
+SHORTEST_RANDOM = 32
+RANDOM_BITS = 4.0
+
+
+def secrets(root: MapNode) -> Iterator[Diagnostic]:
+    """A finding for every text of the user's file that looks like a key."""
+    for path, _, node in walk(root):
+        if (
+            isinstance(node, ScalarNode)
+            and node.span.file != BUILT_IN
+            and path[-1] not in _HASHES
+            and looks_secret(node.text)
+        ):
+            notes = (
+                f"begins {node.text[:4]}…, {len(node.text)} characters; masked here",
+                "if this file was ever pushed, replace the key",
+            )
+            fix = Fix("take it out of the file, and give it to the program that needs it through its environment")
+            yield Diagnostic(
+                "IW306",
+                "a secret stands in the file",
+                Label(node.span, "looks like a key; it would be committed"),
+                notes=notes,
+                fixes=(fix,),
+            )
+
+
+def looks_secret(text: str) -> bool:
+    """True for texts with a well-known key prefix, and for 32 or more characters that look random.
+
+    >>> looks_secret("hf_abcdefghijklmnopqrstuvwx"), looks_secret("Qwen/Qwen3-VL-8B-Instruct-FP8")
+    (True, False)
+    """
+    if not _TOKEN.fullmatch(text):
+        return False
+    if text.startswith(_PREFIXES):
+        return True
+    kinds = (re.search("[a-z]", text), re.search("[A-Z]", text), re.search("[0-9]", text))
+    return (
+        len(text) >= SHORTEST_RANDOM and all(kinds) and "/" not in text and _bits(text) > RANDOM_BITS and _mixed(text)
+    )
+
+
+def _bits(text: str) -> float:
+    """Shannon entropy in bits for each character."""
+    return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
+
+
+def _mixed(text: str) -> bool:
+    """True when letters and digits alternate as in random text; names keep them in words."""
+    changes = sum(a.isdigit() != b.isdigit() or (a.isupper() != b.isupper()) for a, b in pairwise(text))
+    return changes > len(text) / 3
+
+
+def exposed(root: MapNode) -> Iterator[Diagnostic]:
+    """IW330 when the proxy would answer to other machines: keys for clients do not exist yet, so only loopback is safe."""
+    node = at(root, "proxy", "bind")
+    if not isinstance(node, ScalarNode):
+        return
+    host = node.text.rpartition(":")[0].strip("[]")
+    if (
+        host
+        and re.fullmatch(r"[A-Za-z0-9.:-]+", host)
+        and not re.fullmatch(r"127(\.[0-9]{1,3}){3}|localhost|::1", host)
+    ):
+        label = Label(node.span, "everybody on the network could use your GPU")
+        port = node.text.rpartition(":")[2]
+        notes = ("175,108 such servers were found in the open",)
+        yield Diagnostic(
+            "IW330", "open to the network without keys", label, notes=notes, fixes=(Fix(f"bind: 127.0.0.1:{port}"),)
+        )

@@ -1,0 +1,235 @@
+"""The scalar types of stack.yaml: what a text must look like for a field to accept it.
+
+Owns names, addresses, paths and the annotated types that `stack` is declared with (language.md section 5); the
+arithmetic of units is in `units`. Text is resolved by the field's type, never by YAML; ready Python values
+(defaults, tests) pass unchanged. A refusal carries the code and texts of its diagnostic.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from imageworks.model.units import (
+    parse_count,
+    parse_duration,
+    parse_number,
+    parse_pixels,
+    parse_priority,
+    parse_range,
+    parse_size,
+    parse_version_number,
+)
+from imageworks.model.written import Suggestion, Written, instead, reads, refuse
+
+ID = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+ID_LENGTH = 63
+LAST_PORT = 65_535
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ABSOLUTE = re.compile(r"/|\\|~|[A-Za-z]:[/\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class SizeBounds:
+    """Bytes from `low` to below `high` (None: no upper end)."""
+
+    low: int
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionBounds:
+    """Versions (major, minor) from `low` to below `high` (None: no upper end)."""
+
+    low: tuple[int, int]
+    high: tuple[int, int] | None = None
+
+
+def _size_range(text: str) -> SizeBounds:
+    return SizeBounds(*parse_range(text, parse_size, lambda size: size + 1, 0))
+
+
+def _version_range(text: str) -> VersionBounds:
+    return VersionBounds(*parse_range(text, parse_version_number, lambda version: (version[0], version[1] + 1), (0, 0)))
+
+
+def slug(text: str) -> str:
+    """The id nearest to `text`; empty when nothing of it can stand in one.
+
+    >>> slug("Qwen3-VL (FP8)")
+    'qwen3-vl-fp8'
+    """
+    joined = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    return re.sub(r"[._-]*([._-])[._-]*", r"\1", joined).strip("._-")[:ID_LENGTH].strip("._-")
+
+
+def _id(text: str) -> str:
+    if ID.fullmatch(text) and len(text) <= ID_LENGTH:
+        return text
+    close = slug(text)
+    note = f"an id has small letters, digits and single . _ - between them, at most {ID_LENGTH} characters"
+    raise refuse(
+        "IW211",
+        f"`{text}` cannot be an id",
+        "any characters may stand in aliases",
+        note,
+        fixes=instead(close) if close else (),
+    )
+
+
+def _path(text: str) -> str:
+    if _ABSOLUTE.match(text):
+        raise _absolute(text)
+    parts = [part for part in text.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise refuse("IW304", "a path may not leave its root", "`..` leads out of it")
+    if not parts or any(ord(char) < ord(" ") or char == "\\" for char in text):
+        raise refuse("IW213", f"`{text}` is not a path", "names with / between them")
+    return "/".join(parts)
+
+
+def _absolute(text: str) -> Exception:
+    folder, _, name = text.rstrip("/").rpartition("/")
+    told = f"{name}; where its root is on this machine is said by an environment variable: IMAGEWORKS_MODELS={folder or '/'}"
+    fixes = (Suggestion(told, name),) if _PLAIN_NAME.fullmatch(name) else ()
+    note = "generated/ is compared on every machine"
+    return refuse("IW304", "absolute path", "holds on one machine only", note, fixes=fixes)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,9}", port):
+        raise refuse("IW213", f"`{text}` is not an address", "host:port, such as 127.0.0.1:8100")
+    if not host:
+        fix = f"127.0.0.1{text}"
+        raise refuse("IW213", "on which address?", f"{fix} is this machine only", fixes=instead(fix))
+    if not 1 <= int(port) <= LAST_PORT:
+        raise refuse("IW206", f"port {port} is outside 1..{LAST_PORT}", f"a port is 1..{LAST_PORT}")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9a-fA-F:]+", host):
+        raise refuse("IW213", f"`{text}` is not an address", "host:port, such as 127.0.0.1:8100")
+    return host, int(port)
+
+
+def _port(text: str) -> int:
+    number = parse_count(text)
+    if not 1 <= number <= LAST_PORT:
+        raise refuse("IW206", f"port {text} is outside 1..{LAST_PORT}", f"a port is 1..{LAST_PORT}")
+    return number
+
+
+def _at_least_one(text: str) -> int:
+    number = parse_count(text)
+    if number < 1:
+        raise refuse("IW206", f"{text} is too few", "1 is the lowest")
+    return number
+
+
+def _whole(text: str) -> int:
+    if text.startswith("-"):
+        return -parse_count(text[1:])
+    return parse_count(text)
+
+
+def _sha256(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return text
+    small = text.lower()
+    if re.fullmatch(r"[0-9a-f]{64}", small):
+        fix = Suggestion("in small letters", small, safe=True)
+        raise refuse("IW213", "a hash is written in small letters", "", fixes=(fix,))
+    raise refuse("IW213", "this is not a SHA-256", f"{len(text)} characters; 64 of 0-9 a-f are wanted")
+
+
+def _truth(text: str) -> bool:
+    if text in {"true", "false"}:
+        return text == "true"
+    words = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+    meant = words.get(text.lower()) or (text.lower() if text.lower() in {"true", "false"} else None)
+    fixes = (Suggestion(meant, meant, safe=True),) if meant else ()
+    raise refuse("IW213", f"`{text}` is neither true nor false", "true or false", fixes=fixes)
+
+
+def _schema_version(text: str) -> int:
+    if text == "1":
+        return 1
+    newer = text.isascii() and text.isdigit()
+    label = "this ImageWorks knows version 1" if newer else "a whole number; this ImageWorks knows 1"
+    raise refuse("IW210", f"version {text} is not known", label, fixes=instead("1"))
+
+
+AtLeastOne = Annotated[int, BeforeValidator(reads("a count", _at_least_one)), Field(ge=1)]
+
+
+class Range(BaseModel):
+    """`{at_least, up_to}`: the plan chooses the largest value of it that fits a machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_least: AtLeastOne
+    up_to: AtLeastOne
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if self.at_least > self.up_to:
+            message = f"no value is from {self.at_least} up to {self.up_to}"
+            raise refuse("IW206", message, "at_least is above up_to")
+        return self
+
+
+def flag_value(value: Any) -> Any:
+    """A passed-on value: `true`, `false` and numbers written plain keep their meaning, quoted ones are text."""
+    if isinstance(value, dict):
+        return {str(key): flag_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(flag_value(item) for item in value)
+    if not isinstance(value, Written):
+        return value
+    text = str(value)
+    if not value.plain:
+        return text
+    if text in {"true", "false"}:
+        return text == "true"
+    if re.fullmatch(r"-?(?:0|[1-9][0-9]{0,15})", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?[0-9]{1,9}\.[0-9]{1,9}", text) else text
+
+
+def _free_map(value: Any) -> Any:
+    if isinstance(value, dict):
+        return flag_value(value)
+    raise refuse("IW200", "this wants a map of flags", "flag: value")
+
+
+def _one_or_range(value: Any) -> str:
+    return "<range>" if isinstance(value, dict | Range) else "<one>"
+
+
+Text = Annotated[str, BeforeValidator(reads("a text", str))]
+Id = Annotated[str, BeforeValidator(reads("an id", _id))]
+RelativePath = Annotated[str, BeforeValidator(reads("a path", _path))]
+Sha256 = Annotated[str, BeforeValidator(reads("a SHA-256", _sha256))]
+Truth = Annotated[bool, BeforeValidator(reads("true or false", _truth))]
+Size = Annotated[int, BeforeValidator(reads("a size such as 9.88GiB", parse_size)), Field(ge=0)]
+SizeRange = Annotated[SizeBounds, BeforeValidator(reads('a range of sizes such as ">=15GiB"', _size_range))]
+VersionRange = Annotated[VersionBounds, BeforeValidator(reads('a range of versions such as ">=8.0"', _version_range))]
+Duration = Annotated[float, BeforeValidator(reads("a duration such as 5m", parse_duration)), Field(ge=0)]
+Count = Annotated[int, BeforeValidator(reads("a count", parse_count)), Field(ge=0)]
+Tokens = Annotated[int, BeforeValidator(reads("a number of tokens", _at_least_one)), Field(ge=1)]
+Pixels = Annotated[int, BeforeValidator(reads("a length such as 1024px", parse_pixels)), Field(ge=1)]
+Priority = Annotated[int, BeforeValidator(reads("a priority 0..100", parse_priority)), Field(ge=0, le=100)]
+Port = Annotated[int, BeforeValidator(reads("a port", _port)), Field(ge=1, le=LAST_PORT)]
+Whole = Annotated[int, BeforeValidator(reads("a whole number", _whole))]
+Number = Annotated[float, BeforeValidator(reads("a number", parse_number))]
+Address = Annotated[tuple[str, int], BeforeValidator(reads("an address such as 127.0.0.1:8100", _address))]
+SchemaVersion = Annotated[Literal[1], BeforeValidator(reads("the number 1", _schema_version))]
+FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map)]
+TokensOrRange = Annotated[
+    Annotated[Tokens, Tag("<one>")] | Annotated[Range, Tag("<range>")], Discriminator(_one_or_range)
+]
+CountOrRange = Annotated[
+    Annotated[AtLeastOne, Tag("<one>")] | Annotated[Range, Tag("<range>")], Discriminator(_one_or_range)
+]

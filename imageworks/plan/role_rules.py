@@ -1,0 +1,143 @@
+"""What is said about roles that cannot be served, over all profiles at once.
+
+Owns IW402 (a role without a model), IW410 (the sum of a model that such a role or a pin needs) and IW413 (a request
+that exceeds a context). One finding for a role, a model, or a pair of both, however many profiles it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
+from imageworks.model.loaded import Loaded
+from imageworks.plan.contracts import Proof, reach
+from imageworks.plan.ir import Unplaced
+from imageworks.plan.overlap import BUILT_IN
+from imageworks.plan.roles import Scene, Tables, failure
+from imageworks.plan.rules import label
+from imageworks.plan.text import gib, gib_needed, gib_usable, joined
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One profile's scene and its role tables."""
+
+    scene: Scene
+    tables: Tables
+
+    @property
+    def name(self) -> str:
+        """The profile."""
+        return self.scene.where.name
+
+
+def check(loaded: Loaded, acts: Sequence[Act]) -> Iterator[Diagnostic]:
+    """All findings about roles."""
+    empty: dict[str, list[Act]] = {}
+    for act in acts:
+        for role in act.tables.empty:
+            empty.setdefault(role, []).append(act)
+    for role, where in sorted(empty.items()):
+        yield _empty(loaded, role, where)
+    yield from _sums(loaded, acts, empty)
+    yield from _overflows(loaded, acts)
+
+
+def _empty(loaded: Loaded, role: str, acts: Sequence[Act]) -> Diagnostic:
+    names = [act.name for act in acts]
+    notes = tuple(line for act in acts for line in _failures(act, role, named=len(acts) > 1))
+    missing = sorted({*loaded.stack.roles[role].may_be_missing_on, *names})
+    return Diagnostic(
+        "IW402",
+        f"role `{role}` has no model on {joined(names)}",
+        _role_label(loaded, role, "every candidate fails:" if notes else "no candidate at all"),
+        notes=notes or ("no model lists this role or one of its fallbacks",),
+        fixes=(
+            Fix("a smaller model for this role, or one that runs on the CPU"),
+            Fix(f"may_be_missing_on: [{', '.join(missing)}]  (clients then get 404 with the reason)"),
+        ),
+    )
+
+
+def _role_label(loaded: Loaded, role: str, text: str) -> Label | None:
+    span = loaded.key("roles", role)
+    return Label(span, text) if span else None
+
+
+def _failures(act: Act, role: str, *, named: bool) -> Iterator[str]:
+    stack = act.scene.loaded.stack
+    prefix = f"{act.name}: " if named else ""
+    for via in reach(stack, role):
+        for model_id in sorted(act.scene.facts):
+            if via in stack.models[model_id].roles:
+                yield f"{prefix}{model_id}: {failure(act.scene, role, via, model_id)}"
+
+
+def _sums(loaded: Loaded, acts: Sequence[Act], empty: Mapping[str, Sequence[Act]]) -> Iterator[Diagnostic]:
+    for model_id in sorted(loaded.stack.models):
+        found = [act for act in acts if _too_large(act.scene.unplaced.get(model_id))]
+        needing = [act for act in found if _needed(loaded, model_id, act, empty)]
+        if needing:
+            best = max(needing, key=lambda act: (act.scene.where.budget, act.name))
+            yield _sum(loaded, model_id, best, [act.name for act in needing if act is not best])
+
+
+def _too_large(item: Unplaced | None) -> bool:
+    return item is not None and item.code == "IW410" and bool(item.memory.terms)
+
+
+def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequence[Act]]) -> bool:
+    model = loaded.stack.models[model_id]
+    return model.keep == "pinned" or any(act in empty.get(role, ()) for role in model.roles)
+
+
+def _sum(loaded: Loaded, model_id: str, act: Act, others: Sequence[str]) -> Diagnostic:
+    where, item = act.scene.where, act.scene.unplaced[model_id]
+    short = gib_needed(item.memory.total - where.budget)
+    terms = tuple(f"{term.name:<17} {gib(term.bytes):>6}  {term.origin}: {term.why}" for term in item.memory.terms)
+    room = f"{'GPU':<17} {gib(where.devices[0].capacity):>6}  lower end of match, headroom {gib(where.devices[0].headroom)}"
+    place = loaded.key("models", model_id)
+    excuse = "keep: grace" if loaded.stack.models[model_id].keep == "pinned" else "may_be_missing_on in its roles"
+    also = (f"nor {joined(others, 'or')}",) if others else ()
+    return Diagnostic(
+        "IW410",
+        f"{model_id} does not fit {where.name}: {short} GiB short",
+        Label(place, f"{gib_needed(item.memory.total)} GiB needed, {gib_usable(where.budget)} usable")
+        if place
+        else None,
+        notes=(*terms, f"{'sum':<17} {gib(item.memory.total):>6}", room, *also),
+        fixes=(Fix("a smaller file of it, a shorter context, or a lower concurrency"), Fix(excuse)),
+    )
+
+
+def _overflows(loaded: Loaded, acts: Sequence[Act]) -> Iterator[Diagnostic]:
+    found: dict[tuple[str, str], list[tuple[str, Proof]]] = {}
+    for act in acts:
+        for item in act.tables.overflows:
+            found.setdefault((item.role, item.model), []).append((act.name, item.proof))
+    for (role, model_id), cases in sorted(found.items()):
+        yield _overflow(loaded, role, model_id, cases)
+
+
+def _overflow(loaded: Loaded, role: str, model_id: str, cases: Sequence[tuple[str, Proof]]) -> Diagnostic:
+    profile, worst = min(cases, key=lambda case: (case[1].context, case[0]))
+    images = (
+        f"{worst.images} x {worst.tokens_of_image} = {worst.images * worst.tokens_of_image} tokens, before any text"
+    )
+    asked = label(loaded, ("roles", role, "images", "max"), images)
+    held = label(loaded, ("models", model_id, "context"), f"{worst.context} on {profile}")
+    places = [item for item in (asked, held) if item is not None]
+    places.sort(key=lambda item: item.span.file == BUILT_IN)  # a built-in role is not where the user looks first
+    return Diagnostic(
+        "IW413",
+        f"one request of {role} can exceed the context of {model_id}",
+        next(iter(places), None),
+        secondary=tuple(places[1:]),
+        notes=(f"{worst.words} > {worst.context}, on {joined(name for name, _ in cases)}",),
+        fixes=(
+            Fix(f"context: {-(-worst.total // 256) * 256} or more in {model_id}"),
+            Fix(f"a smaller images.max or max_edge in {role}"),
+            Fix(f"remove {role} from {model_id}"),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The half that serves: it reads routes.json and nothing else that the compiler knows."""

@@ -1,0 +1,69 @@
+"""May this request be served, and by which models: judged before anything is started.
+
+Owns the contract of a request: capability, number of images, and weights that are really there. Pure but for
+the question whether a needed path exists, which the caller answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from imageworks.contract import Need, Route, RouteTable
+from imageworks.runtime.errors import ApiError
+from imageworks.runtime.request import Request
+from imageworks.runtime.table import ROLE, Resolution
+
+Missing = Callable[[Route], tuple[Need, ...]]
+"""Needs of a route that are not on this machine's disk, paths expanded."""
+
+
+def admit(table: RouteTable, resolution: Resolution, request: Request, missing: Missing) -> tuple[Route, ...]:
+    """Routes that may answer, best first. Raises ApiError 400 for the request's fault, 503 for absent weights."""
+    routes = _able(table, resolution, request)
+    _check_images(resolution, routes, request)
+    here = tuple(route for route in routes if not missing(route))
+    if not here:
+        raise weights_missing(resolution.name, [need for route in routes for need in missing(route)])
+    return here
+
+
+def _able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[Route, ...]:
+    wanted = "embedding" if request.endpoint == "embeddings" else "vision" if request.images else None
+    able = tuple(route for route in resolution.routes if wanted is None or wanted in route.capabilities)
+    if not able:
+        param = "messages" if wanted == "vision" else "model"
+        message = f"`{resolution.name}` has no {wanted} capability"
+        raise ApiError(400, "capability_missing", message, param=param, hint=_who_can(table, str(wanted)))
+    return able
+
+
+def _who_can(table: RouteTable, capability: str) -> str:
+    models = [route.id for route in table.routes.values() if capability in route.capabilities]
+    roles = [
+        ROLE + role
+        for role, contract in table.roles.get(table.profile, {}).items()
+        if capability in contract.requires and contract.candidates
+    ]
+    names = ", ".join(f"`{name}`" for name in [*sorted(roles), *models])
+    return f"ask for {names}" if names else f"no model of profile {table.profile} has {capability}"
+
+
+def _check_images(resolution: Resolution, routes: Iterable[Route], request: Request) -> None:
+    limits = [route.images_max for route in routes if "vision" in route.capabilities]
+    if resolution.contract is not None and resolution.contract.images_max is not None:
+        limits = [min(limit, resolution.contract.images_max) for limit in limits]
+    if request.images and request.images > max(limits, default=0):
+        message = f"{request.images} images, but `{resolution.name}` takes {max(limits, default=0)} in one request"
+        raise ApiError(
+            400, "too_many_images", message, param="messages", hint="send fewer images, or raise images.max of a role"
+        )
+
+
+def weights_missing(name: str, needs: Iterable[Need]) -> ApiError:
+    """The 503 for weights that nobody fetched; the hints are the commands that do."""
+    needs = list(dict.fromkeys(needs))
+    paths = ", ".join(need.path for need in needs)
+    hint = "; or: ".join(dict.fromkeys(need.hint for need in needs))
+    return ApiError(
+        503, "weights_missing", f"the weights for `{name}` are not on this machine: {paths}", param="model", hint=hint
+    )

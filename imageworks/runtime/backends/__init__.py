@@ -1,0 +1,1 @@
+"""How models are started, stopped and watched: one driver for each kind of process control."""

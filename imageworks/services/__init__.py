@@ -1,0 +1,1 @@
+"""Programs of our own that the supervisor starts beside the proxy; none is imported by the rest."""

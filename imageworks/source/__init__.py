@@ -1,0 +1,1 @@
+"""Text -> syntax tree with places: knows YAML, not models."""

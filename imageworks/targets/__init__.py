@@ -1,0 +1,1 @@
+"""Plan -> files. Pure: an emitter returns artifacts and never touches the disk, the clock or the environment."""

@@ -1,0 +1,92 @@
+"""routes.json: all the proxy ever reads.
+
+Owns the projection of the plans onto `contract.RouteTable`: this profile's models, and the role tables of every
+profile, so that a client may ask what another machine would answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from imageworks import contract
+from imageworks.plan.ir import MIB, Plan, PlannedModel, PlannedRole
+from imageworks.targets.artifact import Artifact
+
+NAME = "routes"
+
+
+def url(model: PlannedModel) -> str:
+    """Address of the model's API without `/v1`. Raises ValueError for a plan that names neither a url nor a port."""
+    if model.url is not None:
+        return model.url
+    if model.port is None:
+        raise ValueError(f"{model.id} has neither a url nor a port")
+    return f"http://{f'[{model.host}]' if ':' in model.host else model.host}:{model.port}"
+
+
+def route(plan: Plan, model: PlannedModel) -> contract.Route:
+    """One model as the proxy sees it."""
+    launch = model.launch
+    return contract.Route(
+        id=model.id,
+        backend=model.backend,
+        program=launch.program if launch else None,
+        url=url(model),
+        served_name=model.served_name,
+        aliases=model.aliases,
+        capabilities=model.capabilities,
+        quantization=model.quantization,
+        context=model.context,
+        concurrency=model.concurrency,
+        images_max=model.images_max,
+        gpu_mib={str(slot): mib for slot, mib in model.mib_per_slot().items()},
+        host_mib=model.host_mib(),
+        grace_s=model.grace_s,
+        start_timeout_s=model.start_timeout_s,
+        stop_timeout_s=plan.stop_wait_s,
+        pinned=model.pinned,
+        sampling=dict(model.sampling),
+        needs=tuple(contract.Need(need.path, need.hint) for need in launch.needs) if launch else (),
+    )
+
+
+def role_table(role: PlannedRole) -> contract.RoleTable:
+    """One role of one profile."""
+    return contract.RoleTable(
+        candidates=tuple(
+            contract.RoleCandidate(one.model, one.priority, one.via, one.vram_mib, one.quantization, one.why)
+            for one in role.candidates
+        ),
+        rejected={one.model: one.reason for one in role.rejected},
+        requires=role.requires,
+        images_max=role.images_max,
+        max_tokens=role.max_tokens,
+        deadline_s=role.deadline_s,
+    )
+
+
+def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
+    """The routing table of `plan` with the role tables of all `plans`."""
+    proxy, policy = plan.proxy, plan.policy
+    return contract.RouteTable(
+        stack=plan.stack,
+        profile=plan.profile,
+        plan_hash=plan.hash,
+        bundle_hash=plan.bundle.hash,
+        proxy=contract.ProxySettings(
+            proxy.host, proxy.port, proxy.body_limit, proxy.queue, proxy.queue_wait_s, proxy.drain_s
+        ),
+        policy=contract.Policy(
+            policy.strategy, policy.max_concurrent_models, policy.host_memory // MIB, policy.resident
+        ),
+        gpus=tuple(contract.Gpu(one.slot, one.budget // MIB, one.capacity // MIB) for one in plan.devices),
+        routes={model.id: route(plan, model) for model in plan.models},
+        unplaced={one.id: one.reason for one in plan.unplaced},
+        roles={each.profile: {role.name: role_table(role) for role in each.roles} for each in plans},
+        roots={root.name: contract.Root(env=root.env, default=root.default) for root in plan.roots},
+    )
+
+
+def emit(plan: Plan, plans: Sequence[Plan]) -> Iterable[Artifact]:
+    """One file."""
+    yield Artifact("routes.json", contract.to_json(table(plan, plans)))

@@ -1,0 +1,335 @@
+"""A proxy on a free port over engines of this process, which start, load, answer and die on command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import openai
+import pytest
+from aiohttp import web
+
+from imageworks import contract
+from imageworks.runtime.app import application
+from imageworks.runtime.backends.probe import serves
+from imageworks.runtime.backends.protocol import DriverError, Status
+from imageworks.runtime.drive import Drive
+from imageworks.runtime.proxy import Proxy
+from imageworks.runtime.records import RecordLog
+
+
+def make_route(name: str, port: int = 1, **changes: Any) -> contract.Route:
+    facts: dict[str, Any] = {
+        "id": name,
+        "backend": "llamacpp",
+        "program": f"model-{name}",
+        "url": f"http://127.0.0.1:{port}",
+        "served_name": f"served-{name}",
+        "aliases": (),
+        "capabilities": ("chat",),
+        "quantization": None,
+        "context": 2048,
+        "concurrency": 4,
+        "images_max": 0,
+        "gpu_mib": {},
+        "host_mib": 300,
+        "grace_s": 600.0,
+        "start_timeout_s": 20.0,
+        "stop_timeout_s": 10.0,
+        "pinned": False,
+        "sampling": {},
+        "needs": (),
+    }
+    return contract.Route(**(facts | changes))
+
+
+def make_role(*models: str, **changes: Any) -> contract.RoleTable:
+    candidates = tuple(
+        contract.RoleCandidate(
+            model=name, priority=90 - 10 * place, via="chat", vram_mib=300, quantization=None, why=""
+        )
+        for place, name in enumerate(models)
+    )
+    facts: dict[str, Any] = {
+        "candidates": candidates,
+        "rejected": {},
+        "requires": ("chat",),
+        "images_max": None,
+        "max_tokens": None,
+        "deadline_s": 60.0,
+    }
+    return contract.RoleTable(**(facts | changes))
+
+
+def make_table(
+    *routes: contract.Route,
+    roles: Mapping[str, contract.RoleTable] | None = None,
+    policy: contract.Policy | None = None,
+    **changes: Any,
+) -> contract.RouteTable:
+    settings: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": 8100,
+        "body_limit_bytes": 1 << 20,
+        "queue": 16,
+        "queue_wait_s": 30.0,
+        "drain_s": 5.0,
+    }
+    settings |= {name: changes.pop(name) for name in tuple(changes) if name in settings}
+    facts: dict[str, Any] = {
+        "stack": "test",
+        "profile": "development",
+        "plan_hash": "p" * 64,
+        "bundle_hash": "b" * 64,
+        "proxy": contract.ProxySettings(**settings),
+        "policy": policy or contract.Policy("concurrent_limited", 8, 4096, ()),
+        "gpus": (),
+        "routes": {route.id: route for route in routes},
+        "unplaced": {},
+        "roles": {"development": dict(roles or {})},
+    }
+    return contract.RouteTable(**(facts | changes))
+
+
+class Engine:
+    """One engine of this process, and its driver: a real server on a real port while it runs."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name, self.port = name, port
+        self.served_name, self.words = f"served-{name}", ""
+        self.starts = self.stops = self.hits = 0
+        self.seen: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.loaded, self.go_on = asyncio.Event(), asyncio.Event()
+        self.loaded.set()
+        self.go_on.set()
+        self.hit, self.client_left = asyncio.Event(), asyncio.Event()
+        self.dies_at_start: str | None = None
+        self.dies_mid_answer = self.dies_before_answer = False
+        self.pieces: tuple[bytes, ...] = (
+            b'data: {"choices":[{"index":0,"delta":{"content":"Hel"}}]}\n\n',
+            b'data: {"choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":"stop"}]}\n\n',
+            b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n',
+            b"data: [DONE]\n\n",
+        )
+        self.status_code = 200
+        self._runner: web.AppRunner | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    # the driver
+
+    async def start(self) -> None:
+        self.starts += 1
+        if self.dies_at_start is not None:
+            self.words = self.dies_at_start
+            return
+        await self.listen()
+
+    async def stop(self) -> None:
+        self.stops += 1
+        await self.kill()
+
+    async def status(self) -> Status:
+        return Status(self._runner is not None, "RUNNING" if self._runner else "EXITED")
+
+    async def ready(self) -> bool:
+        async with aiohttp.ClientSession() as session:
+            route = make_route(self.name, self.port)
+            return self._runner is not None and await serves(session, route)
+
+    def log(self) -> str:
+        return self.words
+
+    # the server
+
+    async def listen(self) -> None:
+        if self._runner is None:
+            app = web.Application(client_max_size=1 << 30)
+            app.router.add_get("/health", self._health)
+            app.router.add_get("/v1/models", self._models)
+            app.router.add_post("/v1/{rest:.*}", self._answer)
+            self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+            await self._runner.setup()
+            await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def kill(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.Response(status=200 if self.loaded.is_set() else 503)
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": self.served_name}]})
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.hits += 1
+        self.bodies.append(await request.read())
+        body = json.loads(self.bodies[-1])
+        self.seen.append(body)
+        self.hit.set()
+        if self.dies_before_answer:
+            self.dies_before_answer = False
+            await self._drop(request)
+        try:
+            if self.status_code != 200:
+                return web.json_response({"error": {"message": "engine says no"}}, status=self.status_code)
+            return await (self._stream(request) if body.get("stream") else self._short())
+        except asyncio.CancelledError:
+            self.client_left.set()
+            raise
+
+    async def _short(self) -> web.Response:
+        await self.go_on.wait()
+        usage = {
+            "prompt_tokens": 5,
+            "completion_tokens": 3,
+            "total_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        }
+        choice = {
+            "index": 0,
+            "finish_reason": "length",
+            "message": {"role": "assistant", "content": f"I am {self.name}"},
+        }
+        answer = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.served_name,
+            "choices": [choice],
+            "usage": usage,
+        }
+        return web.json_response(answer)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        for place, piece in enumerate(self.pieces):
+            await stream.write(piece)
+            if place == 0:
+                await self.go_on.wait()
+                if self.dies_mid_answer:
+                    await stream.write(b'data: {"choices":[{"index":0,"del')
+                    await self._drop(request)
+        await stream.write_eof()
+        return stream
+
+    async def _drop(self, request: web.Request) -> None:
+        """The process is gone: nobody listens, and the connection breaks."""
+        runner, self._runner = self._runner, None
+        assert runner is not None
+        for site in tuple(runner.sites):
+            await site.stop()
+        self.cleanup_later = runner
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0)
+
+
+class World:
+    """A proxy at `url` with its engines; `lines` are the request records after `close_records`."""
+
+    def __init__(self, proxy: Proxy, engines: Mapping[str, Engine], url: str, records: RecordLog, log: Path) -> None:
+        self.proxy, self.engines, self.url, self._records, self._log = proxy, engines, url, records, log
+        self.http = aiohttp.ClientSession(url)
+        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+    async def post(
+        self, body: object, path: str = "/v1/chat/completions", **options: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with self.http.post(path, data=data, **options) as answer:
+            return answer.status, msgspec.json.decode(await answer.read()), answer.headers
+
+    async def get(self, path: str, **options: Any) -> tuple[int, Any]:
+        async with self.http.get(path, **options) as answer:
+            return answer.status, msgspec.json.decode(await answer.read())
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Let the loop run until something that has to happen has happened; the test's own time limit bounds it."""
+        while not true():  # noqa: ASYNC110 - there is no event for the inside of the scheduler
+            await asyncio.sleep(0)
+
+    def lines(self) -> list[dict[str, Any]]:
+        self._records.close()
+        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+
+
+@asynccontextmanager
+async def _world(
+    folder: Path,
+    ports: tuple[int, ...],
+    table: contract.RouteTable,
+    engines: Mapping[str, Engine],
+    *,
+    quiet_s: float,
+    opened: bool,
+) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        drive = Drive(table, engines)
+        log = folder / "state" / "log" / "requests.jsonl"
+        records = RecordLog(log)
+        proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s)
+        runner = web.AppRunner(application(proxy), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", ports[-1]).start()
+        if opened:
+            await drive.open()
+        world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log)
+        stack.push_async_callback(world.http.close)
+        stack.push_async_callback(world.client.close)
+        stack.callback(records.close)
+        try:
+            yield world
+        finally:
+            await drive.close()
+            for engine in engines.values():
+                await engine.kill()
+                dropped = getattr(engine, "cleanup_later", None)
+                if dropped is not None:
+                    await dropped.cleanup()
+
+
+@pytest.fixture
+def route() -> Callable[..., contract.Route]:
+    return make_route
+
+
+@pytest.fixture
+def role() -> Callable[..., contract.RoleTable]:
+    return make_role
+
+
+@pytest.fixture
+def table() -> Callable[..., contract.RouteTable]:
+    return make_table
+
+
+@pytest.fixture
+def world(tmp_path: Path, free_ports: Callable[[int], tuple[int, ...]]) -> Callable[..., Any]:
+    """`async with world(routes={...}, roles=..., **table) as w`: routes maps a name to changes of its route."""
+
+    def build(
+        routes: Mapping[str, Mapping[str, Any]], *, quiet_s: float = 60.0, opened: bool = True, **table: Any
+    ) -> Any:
+        ports = free_ports(len(routes) + 1)
+        made = [make_route(name, port, **changes) for (name, changes), port in zip(routes.items(), ports, strict=False)]
+        engines = {made_route.id: Engine(made_route.id, port) for made_route, port in zip(made, ports, strict=False)}
+        return _world(tmp_path, ports, make_table(*made, **table), engines, quiet_s=quiet_s, opened=opened)
+
+    return build
+
+
+@pytest.fixture
+def driver_error() -> type[DriverError]:
+    return DriverError
