@@ -99,6 +99,8 @@ def resolve(spec_file: Path, environ: Mapping[str, str]) -> Command:
         env = {name: contract.expand(value, tokens) for name, value in spec.env.items()}
         env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         env |= {"CUDA_VISIBLE_DEVICES": visible_devices(spec.devices, _devices(stack), spec_file.parent.parent.name)}
+        # who this process belongs to: `imageworks down` finds what outlived a killed supervisor by it
+        env |= {"IMAGEWORKS_STACK": tokens["stack"], "IMAGEWORKS_PROGRAM": spec.program}
         inherited = passed(environ, spec.pass_env)
         needs = tuple(contract.Need(contract.expand(need.path, tokens), need.hint) for need in spec.needs)
         return Command(

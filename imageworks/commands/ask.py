@@ -72,7 +72,8 @@ def ask(url: str, model: str, text: str, images: Sequence[dict[str, Any]] = ()) 
         return fail(f"nothing answers at {url}", "start it: imageworks up")
     except (OSError, http.client.HTTPException) as error:
         return fail(
-            f"the connection to {url} broke: {error or type(error).__name__}", "imageworks logs shows the proxy's side"
+            f"the connection to {url} broke: {str(error) or type(error).__name__}",
+            "imageworks logs shows the proxy's side",
         )
     finally:
         connection.close()

@@ -68,7 +68,11 @@ def write(compiled: Compiled, out: str, chosen: Sequence[str], *, overwrite: boo
 
     assert compiled.loaded is not None
     report = write_generation(
-        compiled.folder / out, artifacts(compiled.plans, chosen), compiled.loaded.inputs, overwrite=overwrite
+        compiled.folder / out,
+        artifacts(compiled.plans, chosen),
+        compiled.loaded.inputs,
+        overwrite=overwrite,
+        known=compiled.profiles,
     )
     found = report.diagnostics or prepare_state(compiled.folder, sys.executable)
     if found:
@@ -87,7 +91,7 @@ def _compare(compiled: Compiled, out: str, chosen: Sequence[str]) -> int:
 
     assert compiled.loaded is not None
     differences: Differences = check_generation(
-        compiled.folder / out, artifacts(compiled.plans, chosen), compiled.loaded.inputs
+        compiled.folder / out, artifacts(compiled.plans, chosen), compiled.loaded.inputs, known=compiled.profiles
     )
     if not differences:
         say(f"{out}/ is up to date")

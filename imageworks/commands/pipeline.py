@@ -83,6 +83,7 @@ def compile_stack(stack: Path, out: str = "generated") -> Compiled:
     from imageworks.model.load import load
     from imageworks.plan.resolve import resolve
     from imageworks.source.files import DiskFiles
+    from imageworks.targets.registry import check
 
     path = stack.absolute()
     outcome = load(path.name, DiskFiles(path.parent), path.parent.name)
@@ -90,7 +91,7 @@ def compile_stack(stack: Path, out: str = "generated") -> Compiled:
     diagnostics = outcome.diagnostics
     if outcome.loaded is not None:
         plans, found = resolve(outcome.loaded, out)
-        diagnostics = (*diagnostics, *found)
+        diagnostics = (*diagnostics, *found, *check(plans))
     return Compiled(path, outcome.loaded, plans, diagnostics, outcome.texts)
 
 

@@ -108,7 +108,10 @@ def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
         yield f"  not started by us; reached at {model.url} as {model.served_name}"
         return
     yield "  launch command"
-    words = [" ".join(filter(None, (flag.name, flag.value))) for flag in model.launch.flags]
+    words = [
+        ("=" if flag.form == "equals" else " ").join(filter(None, (flag.name, flag.value)))
+        for flag in model.launch.flags
+    ]
     width = min(52, max(map(len, words)))
     for word, flag in zip(words, model.launch.flags, strict=True):
         line = f" ({flag.span.file}:{flag.span.line})" if flag.span else ""

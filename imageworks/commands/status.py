@@ -49,8 +49,8 @@ def _residency(running: Running, profile: str | None) -> dict[str, Any]:
         table = json.loads((running.folder / "generated" / str(profile) / "routes.json").read_text(encoding="utf-8"))
         connection = http.client.HTTPConnection(table["proxy"]["host"], table["proxy"]["port"], timeout=2)
         connection.request("GET", "/running")
-        models = json.loads(connection.getresponse().read())["models"]
-        return {table["routes"][row["id"]]["program"] or row["id"]: row for row in models}
+        models = json.loads(connection.getresponse().read())["running"]
+        return {table["routes"][row["model"]]["program"] or row["model"]: row for row in models}
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return {}
 
@@ -66,7 +66,7 @@ def _table(programs: tuple[ProgramInfo, ...], models: dict[str, Any]) -> str:
                 info.state.lower(),
                 str(info.pid or "-"),
                 since,
-                f"{model['id']} {model['state']}" if model else "-",
+                f"{model['model']} {model['state']}" if model else "-",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.names import entries
+from imageworks.model.stack import SOURCE_KINDS
 from imageworks.source.tree import MapNode, Node, ScalarNode, at
 
 BACKENDS = ("vllm", "llamacpp", "ollama", "openai")
@@ -44,8 +45,10 @@ def _keys(model: MapNode, backend: ScalarNode) -> Iterator[Diagnostic]:
     source = model.get("source")
     if not isinstance(source, MapNode):
         return
+    kinds = [kind for kind in source.entries if kind in SOURCE_KINDS]
+    known = SOURCE_KINDS[kinds[0]].model_fields if len(kinds) == 1 else {}
     for key, entry in source.entries.items():
-        if key in SOURCE_KEYS and "package" not in source.entries and backend.text not in SOURCE_KEYS[key]:
+        if key in SOURCE_KEYS and key in known and kinds != ["package"] and backend.text not in SOURCE_KEYS[key]:
             yield _foreign(key, Span(*_joined(entry.key, entry.value)), backend, SOURCE_KEYS[key])
 
 
@@ -107,7 +110,7 @@ def _server(
 
 
 def _kind(root: MapNode, source: MapNode, backend: ScalarNode) -> Iterator[Diagnostic]:
-    own = next((kind for kind in ("path", "hf", "ollama", "package", "same_as") if kind in source.entries), None)
+    own = next((kind for kind in SOURCE_KINDS if kind in source.entries), None)
     kind = _resolved(root, source) if own == "same_as" else own
     if own is None or kind is None:
         return
@@ -130,7 +133,7 @@ def _resolved(root: MapNode, source: MapNode) -> str | None:
     while isinstance(node, MapNode):
         target = node.get("same_as")
         if target is None:
-            return next((kind for kind in ("path", "hf", "ollama", "package") if kind in node.entries), None)
+            return next((kind for kind in SOURCE_KINDS if kind in node.entries), None)
         if not isinstance(target, ScalarNode) or target.text in seen:
             return None
         seen.add(target.text)

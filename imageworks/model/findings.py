@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
 from imageworks.model.closest import closest
 from imageworks.model.grammar import keys_at, owners
-from imageworks.model.stack import Stack
+from imageworks.model.stack import SOURCE_KINDS, Stack
 from imageworks.source.tree import BrokenNode, MapNode, Node, Path, ScalarNode, child
 
 _SINGULAR = {"capabilities": "capability", "requires": "capability", "prefer_quantizations": "quantization"}
@@ -89,7 +89,7 @@ def tell(root: MapNode, error: Any, top: type[BaseModel] = Stack) -> Diagnostic 
     if kind == "extra_forbidden":
         return _unknown_key(spot, top)
     if kind == "missing":
-        return _missing(root, spot)
+        return _missing(root, spot, top)
     if kind == "literal_error":
         return _unknown_word(spot, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     if kind == "union_tag_not_found":
@@ -148,8 +148,8 @@ def _derived_port(key: Span) -> Diagnostic:
     )
 
 
-def _missing(root: MapNode, spot: Spot) -> Diagnostic:
-    if spot.path == ("version",):
+def _missing(root: MapNode, spot: Spot, top: type[BaseModel]) -> Diagnostic:
+    if spot.path == ("version",) and top is Stack:
         start = Span(root.span.file, 0, 0, 1, 1, 1, 1)
         fix = Fix("version: 1", Applicability.SAFE, (Edit(start, "version: 1\n"),))
         return Diagnostic(
@@ -184,7 +184,7 @@ def _unknown_word(spot: Spot, known: list[str]) -> Diagnostic:
 
 
 def _source(spot: Spot) -> Diagnostic:
-    kinds = ("path", "hf", "ollama", "package", "same_as")
+    kinds = tuple(SOURCE_KINDS)
     if not isinstance(spot.node, MapNode):
         return _wrong_kind(spot, "dict_type")
     named = [kind for kind in kinds if kind in spot.node.entries]
@@ -207,6 +207,8 @@ def _bound(spot: Spot, kind: str, context: Any) -> Diagnostic:
 
 
 def _wrong_kind(spot: Spot, kind: str) -> Diagnostic:
+    if kind in {"string_too_short", "too_short"}:
+        return Diagnostic("IW213", f"`{spot.name}` is empty", Label(spot.value, "at least one is wanted"))
     if kind == "string_pattern_mismatch":
         text = spot.node.text if isinstance(spot.node, ScalarNode) else ""
         return Diagnostic(

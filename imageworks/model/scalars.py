@@ -114,6 +114,18 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _url(text: str) -> str:
+    """The address of a server without a path of version 1, which the proxy adds."""
+    match = re.fullmatch(
+        r"(https?)://(?:([^/@\s]*)@)?([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?(/[^\s?#]*)?", text
+    )
+    if match is None:
+        raise refuse("IW213", f"`{text}` is not the address of a server", "such as http://192.168.1.20:8000")
+    if match[2] is not None:
+        raise refuse("IW306", "a password stands in the address", "it would be committed")
+    return text.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 def _port(text: str) -> int:
     number = parse_count(text)
     if not 1 <= number <= LAST_PORT:
@@ -209,6 +221,8 @@ def _one_or_range(value: Any) -> str:
 
 
 Text = Annotated[str, BeforeValidator(reads("a text", str))]
+SomeText = Annotated[Text, Field(min_length=1)]
+Url = Annotated[str, BeforeValidator(reads("an address such as http://192.168.1.20:8000", _url))]
 Id = Annotated[str, BeforeValidator(reads("an id", _id))]
 RelativePath = Annotated[str, BeforeValidator(reads("a path", _path))]
 Sha256 = Annotated[str, BeforeValidator(reads("a SHA-256", _sha256))]

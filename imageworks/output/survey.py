@@ -102,7 +102,7 @@ def _verdict(path: Path, data: bytes | None, file: Artifact | None, known: str |
         return "unchanged" if _executable(path) == bool(file.mode & 0o100) else "write"
     if known is None:
         return "in_the_way" if file else "foreign"
-    if False:
+    if found != known:
         return "edited"
     return "write" if file else "stale"
 

@@ -62,6 +62,11 @@ class Company:
     chosen: tuple[str, ...]
 
 
+def largest_first(sizes: Mapping[str, Sizes]) -> dict[str, Sizes]:
+    """The same sizes in the order in which `company` looks at them; equal ones by name."""
+    return dict(sorted(sizes.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+
+
 def company(
     model_id: str,
     always: Sequence[str],
@@ -69,19 +74,18 @@ def company(
     room: Pools,
     at_once: int,
 ) -> Company:
-    """The companions of `model_id` among the placed models `sizes` (their smallest needs).
+    """The companions of `model_id` among the placed models `sizes` (their smallest needs, `largest_first`).
 
     Only models of the same kind of place count: on GPUs those on GPUs, on the host those on the host.
     """
     on_host = HOST in sizes[model_id]
-    peers = {name: size for name, size in sizes.items() if name != model_id and (HOST in size) == on_host}
-    fixed = tuple(name for name in always if name in peers)
-    left = dict(room.left([sizes[model_id], *(peers[name] for name in fixed)]))
+    fixed = tuple(name for name in always if name in sizes and (HOST in sizes[name]) == on_host)
+    left = dict(room.left([sizes[model_id], *(sizes[name] for name in fixed)]))
     chosen: list[str] = []
-    for name in sorted(peers, key=lambda item: (-sum(peers[item].values()), item)):
+    for name, size in sizes.items():
         if len(fixed) + len(chosen) + 1 >= at_once:
             break
-        if name not in fixed and fits(peers[name], left):
+        if name != model_id and name not in fixed and (HOST in size) == on_host and fits(size, left):
             chosen.append(name)
-            left = {pool: rest - peers[name].get(pool, 0) for pool, rest in left.items()}
+            left = {pool: rest - size.get(pool, 0) for pool, rest in left.items()}
     return Company(fixed, tuple(chosen))

@@ -69,7 +69,7 @@ class Facts:
         net = self.architecture
         if net is None:
             return None
-        element = 2 if str(self.model.vllm.get("kv-cache-dtype", "")).startswith("fp8") else 2
+        element = 1 if str(self.model.vllm.get("kv-cache-dtype", "")).startswith("fp8") else 2
         return 2 * net.layers * net.kv_heads * net.head_dim * element
 
     @property

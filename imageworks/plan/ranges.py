@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from imageworks.plan.company import HOST, Company, Pools, Sizes, company, pools, sizes_of
+from imageworks.plan.company import HOST, Company, Pools, Sizes, company, largest_first, pools, sizes_of
 from imageworks.plan.facts import Facts, Range
 from imageworks.plan.ir import MIB, Placement
 from imageworks.plan.placement import Ground, least
@@ -56,7 +56,8 @@ def solve(table: Table, where: Ground) -> Mapping[str, Solved]:
     first = [name for name in table.placements if name in table.residents]
     rest = [name for name in table.placements if name not in table.residents]
     for phase in (first, rest):
-        done = {name: _solve(table, name, sizes, where=where, final=frozenset(solved)) for name in phase}
+        ranked, final = largest_first(sizes), frozenset(solved)
+        done = {name: _solve(table, name, ranked, where=where, final=final) for name in phase}
         solved |= done
         for name, item in done.items():
             if name in sizes:

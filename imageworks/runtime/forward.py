@@ -25,6 +25,7 @@ from imageworks.runtime.request import Request, Shaped, shape
 CONNECT_S = 5.0
 DEADLINE_S = 600.0
 """To the first byte of an answer, for a request by model name; a role states its own deadline."""
+PIECE = 256 << 10
 RETRIED = frozenset({"queue_full", "queue_timeout", "shutting_down"})
 
 
@@ -109,10 +110,29 @@ class Forwarder:
 
     async def _post(self, job: Job, route: Route, shaped: Shaped) -> aiohttp.ClientResponse:
         left_s = max(0.1, job.until - time.monotonic())
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "x-request-id": job.id}
+        length = str(len(shaped.body))
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": length,
+            "Accept-Encoding": "identity",
+            "x-request-id": job.id,
+        }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=left_s)
         url = f"{route.url}/v1/{job.request.endpoint}"
-        return await self._http.post(url, data=shaped.body, headers=headers, timeout=timeout, allow_redirects=False)
+        return await self._http.post(
+            url, data=_payload(shaped.body), headers=headers, timeout=timeout, allow_redirects=False
+        )
+
+
+def _payload(body: bytes) -> bytes | AsyncIterator[bytes]:
+    """A large body goes out in pieces, so that other requests are served in between; the length is still announced."""
+    return body if len(body) <= PIECE else _pieces(body)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for begin in range(0, len(body), PIECE):
+        yield bytes(view[begin : begin + PIECE])
 
 
 def refusal(refused: Refuse) -> ApiError:

@@ -24,7 +24,13 @@ ALL_LAYERS = 999
 
 _PR_SET_PDEATHSIG = 1
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_NOT_INSTALLED = "the bundled llama.cpp is not installed: pip install 'imageworks[demo]'"
+_NOT_INSTALLED, _NO_GPU, _FAILED = 3, 4, 1
+_REASONS = {
+    _NOT_INSTALLED: "the bundled llama.cpp is not installed: pip install 'imageworks[demo]'",
+    _NO_GPU: "--n-gpu-layers asks for a GPU, but this build of llama.cpp has no GPU support: set `placement: cpu` for the model, "
+    "or let backends.llamacpp.command name a llama-server built for your GPU",
+}
+"""What the child's exit status means; the parent speaks, so that nothing is lost in the engine's own log."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,28 +71,23 @@ def parameters(flags: argparse.Namespace, engine: Any) -> Any:
     return values
 
 
-def gpu_problem(layers: int, devices: Sequence[dict[str, Any]]) -> str | None:
-    """Why `layers` cannot go to a GPU with the engine's `devices`; None when they can or need not."""
-    if layers == 0 or any("GPU" in device["type"].name for device in devices):
-        return None
-    return (
-        "--n-gpu-layers asks for a GPU, but this build of llama.cpp has no GPU support: "
-        "set `placement: cpu` for the model, or let backends.llamacpp.command name a llama-server built for your GPU"
-    )
+def has_gpu(devices: Sequence[dict[str, Any]]) -> bool:
+    """Whether any of the engine's `devices` can hold layers beside the CPU."""
+    return any("GPU" in device["type"].name for device in devices)
 
 
-def serve(flags: argparse.Namespace) -> str:
-    """Run the engine in this process. Returns the reason when it does not come up, else never returns."""
+def serve(flags: argparse.Namespace) -> int:
+    """Run the engine in this process. Returns an exit status when it does not come up, else never returns."""
     try:
         import xllamacpp as engine  # noqa: PLC0415 - an extra, and the parent process must stay small
     except ImportError:
         return _NOT_INSTALLED
-    if problem := gpu_problem(flags.n_gpu_layers, engine.get_device_info()):
-        return problem
+    if flags.n_gpu_layers != 0 and not has_gpu(engine.get_device_info()):
+        return _NO_GPU
     try:
         _server = engine.Server(parameters(flags, engine))  # serves from threads of its own while it is referenced
     except RuntimeError:
-        return ""  # the engine has said why on stderr; the parent has read it
+        return _FAILED  # the engine has said why on stderr
     while True:
         signal.pause()
 
@@ -101,27 +102,29 @@ def _child(flags: argparse.Namespace, log: int, parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
     os.dup2(log, 2)
     os.close(log)
-    if reason := serve(flags):
-        sys.stderr.write(f"error: {reason}\n")
-    sys.stderr.flush()
-    os._exit(1)
+    sys.exit(serve(flags))  # a proper exit: llama.cpp logs from a thread, which only then has written everything
 
 
 def forward(lines: Iterable[bytes], out: int) -> str | None:
-    """Copy the engine's log to descriptor `out`; returns its root cause: the first error line, later ones only follow from it."""
-    cause = None
+    """Copy the engine's log to descriptor `out`; returns its root cause: the first error line, later ones only follow from it.
+
+    What comes after it on `out` begins on a line of its own, also when the engine died in the middle of one.
+    """
+    cause, line = None, b"\n"
     for line in lines:
         os.write(out, line)
         text = line.decode("utf-8", "replace").strip()
-        if text.startswith("error: "):
-            return text  # our own, already shown
         if cause is None and " E " in text:
             cause = text.split(" E ", 1)[1]
+    if not line.endswith(b"\n"):
+        os.write(out, b"\n")
     return cause
 
 
 def root_cause(flags: argparse.Namespace, cause: str | None, status: int) -> str:
     """One sentence for the user: why the engine ended with wait status `status`, `cause` its first error line."""
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) in _REASONS:
+        return _REASONS[os.WEXITSTATUS(status)]
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         likely = ", most likely because memory ran out" if name == "SIGKILL" else ""
@@ -155,8 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with os.fdopen(reader, "rb") as log:
         cause = forward(log, 2)
     _, status = os.waitpid(child, 0)
-    if not (cause or "").startswith("error: "):
-        sys.stderr.write(f"error: {root_cause(flags, cause, status)}\n")
+    sys.stderr.write(f"error: {root_cause(flags, cause, status)}\n")
     return 1
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415 - 70 ms, and `check` renders nothing
+
     package = Path(__file__).resolve().parents[1]
     folder = package / "templates"
     return jinja2.Environment(  # noqa: S701 - the output is no HTML, and quoting happens before

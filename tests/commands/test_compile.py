@@ -101,7 +101,7 @@ def test_several_mistakes_are_found_in_one_run(folder: Path, verb: Verb) -> None
     (folder / "stack.yaml").write_text(text + "defaults: {grace: 300}\n", encoding="utf-8")
     code, out, _ = verb("check", "--format", "json")
     assert code == 1
-    found = {(item["code"], item["primary"]["line"]) for item in json.loads(out)["diagnostics"]}
+    found = {(item["code"], item["primary"]["span"]["line"]) for item in json.loads(out)}
     assert {("IW207", 5), ("IW206", 8), ("IW204", 9)} <= found
 
 

@@ -121,7 +121,7 @@ proxy: {{bind: "127.0.0.1:{self.port}"}}
     def state(self, model: str) -> str:
         """The residency of a model as the proxy tells it."""
         _, answer = self.get("/running")
-        return next((row["state"] for row in answer["models"] if row["id"] == model), "unknown")
+        return next((row["state"] for row in answer["running"] if row["model"] == model), "stopped")
 
     def processes(self) -> list[str]:
         """Every process that has to do with this folder, by command line."""

@@ -32,7 +32,7 @@ def question(text: str = "Say hello.") -> list[openai.types.chat.ChatCompletionM
 def test_a_role_is_answered_streamed_swapped_unloaded_healed_and_taken_down(
     stack: StackFolder, client: openai.OpenAI
 ) -> None:
-    stack.write(grace="2s")
+    stack.write(grace="4s")
     up = stack.run("up", "-d")
     assert up.returncode == 0, up.stderr
     assert f"serving {stack.url}/v1" in up.stderr
@@ -66,7 +66,7 @@ def test_a_role_is_answered_streamed_swapped_unloaded_healed_and_taken_down(
 
     # every request left a record
     records = eventually(lambda: len(stack.records()) == 4 and stack.records(), "four records are written")
-    assert {record["outcome"] for record in records} == {"ok"}
+    assert {record["outcome"] for record in records} <= {"ok", "truncated"}  # truncated: max_tokens reached
     assert all(record["t"]["total_ms"] > 0 and record["stack_hash"] for record in records)
     assert records[0]["tokens"]["out"] > 0
     assert [record["warm"] for record in records[:3]] == [False, True, False]

@@ -42,7 +42,9 @@ def test_a_value_supervisord_refuses_is_its_own_complaint(tmp_path: Path) -> Non
     assert "not a valid boolean value: 'perhaps'" in found.problem
 
 
-@pytest.mark.parametrize("line", ["MemoryMax=banana", "Restart=bogus", "NoSuchKey=1", "ExecStart=\nExecStart=/no/such/program"])
+@pytest.mark.parametrize(
+    "line", ["MemoryMax=banana", "Restart=bogus", "NoSuchKey=1", "ExecStart=\nExecStart=/no/such/program"]
+)
 def test_systemd_complains_about_what_it_would_ignore(line: str, tmp_path: Path, tool: Callable[[str], str]) -> None:
     tool("systemd-analyze")
     unit = tmp_path / "x.service"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -314,3 +316,49 @@ def test_compiles_at_once_take_turns(out: Path, generation: Generation) -> None:
     assert [report.diagnostics for report in reports] == [()] * len(words)
     left = {word for word in ("one", "two") if not check_generation(out, generation(word), INPUTS)}
     assert len(left) == 1
+
+
+@pytest.mark.parametrize(("code", "findings"), [(errno.ENOLCK, []), (errno.EBADF, []), (errno.EIO, ["IW603"])])
+def test_a_file_system_without_locks_is_no_obstacle(
+    code: int, findings: list[str], out: Path, monkeypatch: pytest.MonkeyPatch, generation: Generation
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert codes(write_generation(out, generation("one"), INPUTS)) == findings
+
+
+def test_an_exchange_that_fails_otherwise_changes_nothing(
+    out: Path, monkeypatch: pytest.MonkeyPatch, generation: Generation, contents: Contents
+) -> None:
+    write_generation(out, generation("one"), INPUTS)
+    before = contents(out)
+    nth_call_fails(monkeypatch, "exchange", 1, errno.EIO)
+    report = write_generation(out, generation("two"), INPUTS)
+    assert codes(report) == ["IW603"]
+    assert report.diagnostics[0].fixes
+    assert contents(out) == before
+
+
+def test_a_c_library_without_the_call_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        swap.exchange(tmp_path, tmp_path / "missing")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    with pytest.raises(OSError, match="not implemented"):
+        swap.exchange(tmp_path, tmp_path)
+
+
+def test_a_folder_taken_away_between_two_renames_comes_back(out: Path, generation: Generation) -> None:
+    write_generation(out, generation("one"), INPUTS)
+    (out / "small").rename(out / ".imageworks-old-small")
+    (out / ".imageworks-new-small").mkdir()
+    assert write_generation(out, generation("one"), INPUTS) == Report(unchanged=tuple(ONE_FILES))
+    assert not (out / ".imageworks-new-small").exists()
+
+
+def test_an_unwanted_file_that_is_gone_already_is_no_difference(out: Path, generation: Generation) -> None:
+    write_generation(out, generation("one"), INPUTS)
+    (out / "big/vllm/one.sh").unlink()
+    assert check_generation(out, generation("two"), INPUTS).stale == ()
+    assert "big/vllm/one.sh" not in write_generation(out, generation("two"), INPUTS).removed

@@ -42,6 +42,7 @@ LAYOUTS = [
     pytest.param(cards(16376, 16376), "multi_gpu_2x16gb", "match", (0, 1), id="2x16"),
     pytest.param(cards(24564, 24564), "multi_gpu_2x16gb", "match", (0, 1), id="2x24"),
     pytest.param(cards(81559, 81559), "generous_80gb", "fits under", (0,), id="2x80"),
+    pytest.param(cards(46068, 49140), "roomy_40gb", "fits under", (1,), id="the larger of two that would do"),
     pytest.param(cards(8188, 8188, 8188), "compact_8gb", "fits under", (0,), id="3x8"),
     pytest.param(cards(24564, 24564, 24564, 24564), "multi_gpu_2x16gb", "fits under", (0, 1), id="4x24"),
     pytest.param(cards(24564, 8188), "balanced_24gb", "fits under", (0,), id="24+8"),

@@ -177,3 +177,18 @@ def test_the_smallest_drop_suffices_and_no_smaller_set_does(parts: dict[str, int
     dropped = smallest_drop(parts, excess)
     assert sum(parts[name] for name in dropped) >= excess
     assert sum(sorted(parts.values(), reverse=True)[: len(dropped) - 1]) < excess
+
+
+def test_sums_are_made_in_whole_mib_as_the_runtime_counts(read: Read, codes: Codes) -> None:
+    models = "".join(
+        f'  {name}: {{backend: vllm, source: {{path: o/{name}}}, vram: {{total: 5120.5MiB, because: "x"}}}}\n'
+        for name in "ab"
+    )
+    text = profiles(
+        'card: {{match: {{gpus: 1, vram: ">={vram}"}}, headroom: 1024MiB, max_concurrent_models: 2, strategy: concurrent_limited}}',
+        models=f"models:\n{models}groups:\n  g: {{models: [a, b], profiles: [card]}}\n".replace("{", "{{").replace(
+            "}", "}}"
+        ),
+    )
+    assert codes(read(text.format(vram="11265MiB"))) == ("IW411",)  # 10241 MiB hold 2 x 5120.5, but not 2 x 5121
+    assert codes(read(text.format(vram="11266MiB"))) == ()

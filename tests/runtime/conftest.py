@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +24,7 @@ from aiohttp import web
 from imageworks import contract
 from imageworks.runtime.app import application
 from imageworks.runtime.backends.probe import serves
-from imageworks.runtime.backends.protocol import DriverError, Status
+from imageworks.runtime.backends.protocol import Status
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
@@ -246,7 +252,7 @@ class World:
         self, body: object, path: str = "/v1/chat/completions", **options: Any
     ) -> tuple[int, Any, Mapping[str, str]]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.http.post(path, data=data, **options) as answer:
+        async with self.http.post(path, data=io.BytesIO(data), **options) as answer:
             return answer.status, msgspec.json.decode(await answer.read()), answer.headers
 
     async def get(self, path: str, **options: Any) -> tuple[int, Any]:
@@ -331,5 +337,54 @@ def world(tmp_path: Path, free_ports: Callable[[int], tuple[int, ...]]) -> Calla
 
 
 @pytest.fixture
-def driver_error() -> type[DriverError]:
-    return DriverError
+def play() -> Callable[[Coroutine[Any, Any, None]], None]:
+    def run(story: Coroutine[Any, Any, None]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(20):
+                await story
+
+        asyncio.run(bounded())
+
+    return run
+
+
+ENGINE = Path(__file__).parent / "backends" / "engine_program.py"
+
+
+@pytest.fixture
+def stack() -> Iterator[Path]:
+    """A stack's folder with a path short enough for a unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="iw"))
+    (folder / ".imageworks" / "run").mkdir(parents=True)
+    (folder / ".imageworks" / "log").mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def supervisord(stack: Path) -> Iterator[Callable[[Mapping[str, tuple[int, str]]], int]]:
+    """`supervisord({"a": (port, mode)})` starts it with these programs; returns its pid once it listens."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(programs: Mapping[str, tuple[int, str]]) -> int:
+        home = stack / ".imageworks"
+        text = ENGINE.with_name("supervisord.conf.txt").read_text().format(home=home, user=home.owner())
+        for name, (port, mode) in programs.items():
+            text += (
+                ENGINE.with_name("program.conf.txt")
+                .read_text()
+                .format(name=name, port=port, mode=mode, python=sys.executable, engine=ENGINE, home=home)
+            )
+        (stack / "supervisord.conf").write_text(text)
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(stack / "supervisord.conf")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started.append(process)
+        end = time.monotonic() + 20
+        while not (home / "run" / "supervisor.sock").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(20)

@@ -198,10 +198,11 @@ def test_the_flags_reach_the_engine_and_nothing_is_left_to_the_machine() -> None
     assert (values.fit_params, values.cache_ram_mib) == (False, 0)
 
 
-def test_the_root_cause_is_the_first_error_line() -> None:
+@pytest.mark.parametrize("last", [b"0.4 I cleaning up\n", b"0.4 I clean"])
+def test_the_root_cause_is_the_first_error_line_and_the_copy_ends_with_a_line(last: bytes) -> None:
     reader, writer = os.pipe()
-    log = [b"0.1 I srv: loading\n", b"0.2 E cannot open it\n", b"0.3 E so nothing works\n"]
+    log = [b"0.1 I srv: loading\n", b"0.2 E cannot open it\n", b"0.3 E so nothing works\n", last]
     assert llama_server.forward(log, writer) == "cannot open it"
     os.close(writer)
     with os.fdopen(reader, "rb") as copied:
-        assert copied.read() == b"".join(log)
+        assert copied.read() == b"".join(log).removesuffix(b"\n") + b"\n"

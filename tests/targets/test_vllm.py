@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from imageworks import contract, launch
-from imageworks.plan.ir import Plan
-from imageworks.targets import execspec, vllm
+from imageworks import contract, launch, locations
+from imageworks.plan.ir import Flag, Plan
+from imageworks.targets import execspec, quoting, vllm
 from imageworks.targets.artifact import Artifact
 
 STUB = '#!/bin/sh\nprintf "%s\\0" "$CUDA_VISIBLE_DEVICES" "$HF_HUB_OFFLINE" vllm "$@"\n'
@@ -82,3 +84,23 @@ def test_every_word_and_token_reaches_the_program(words: list[str]) -> None:
         ["sh"], input=f"models='/m x'\nprintf '%s\\0' {shown}".encode(), capture_output=True, check=True
     )
     assert done.stdout.decode().split("\0")[:-1] == [f"{word}/m x{word}" for word in words]
+
+
+def test_a_word_that_no_argument_can_hold_is_refused() -> None:
+    with pytest.raises(quoting.QuotingError, match="NUL"):
+        vllm.shell_text("a\0b")
+
+
+def test_weights_in_the_model_store_are_found_as_the_launcher_finds_them(
+    make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = make_plan()
+    qwen = next(model for model in plan.models if model.backend == "vllm")
+    assert qwen.launch
+    flags = (*qwen.launch.flags[:2], Flag("", "{store}/sha256/ab/x", "packaged", path=True))
+    stored = make_plan(models=(dataclasses.replace(qwen, launch=dataclasses.replace(qwen.launch, flags=flags)),))
+    for number, environ in enumerate(
+        ({"HOME": "/h"}, {"HOME": "/h", "XDG_CACHE_HOME": "/x y"}, {"HOME": "/h", "IMAGEWORKS_STORE": "/s"})
+    ):
+        store = locations.store_dir(environ)
+        assert run(stored, tmp_path / str(number), environ)[-1] == f"{store}/sha256/ab/x"

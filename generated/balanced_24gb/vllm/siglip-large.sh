@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on balanced_24gb: fits one GPU of balanced_24gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:1dd67babaa34282d0a79f60ff53c69ae7adc652c35e1e980003b578fdd1be57a, stack.yaml:130
+# plan sha256:ae3f9f012484867bfe7a5fb412c72790221d1e64cd163286581ef41a2db71f8a, stack.yaml:132
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

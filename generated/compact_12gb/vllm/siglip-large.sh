@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_12gb: fits one GPU of compact_12gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:74a2e4d4d382e24e041984a5f544eaa4e88d123e1bde3c7b3f65a7ae72db0088, stack.yaml:130
+# plan sha256:da9696c9d066621edd34a5d6063a07041486a5574168a257215be66bb3931f73, stack.yaml:132
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

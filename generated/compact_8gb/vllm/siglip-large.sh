@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_8gb: fits one GPU of compact_8gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:1473c6d0be7124ad1bc732941f7d5cb6f00919c9711782ce6b575285e8cead80, stack.yaml:130
+# plan sha256:ba612df83a5b9d5918c5fb32b2e61266e2524191dce40e037ba46f17666c1532, stack.yaml:132
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

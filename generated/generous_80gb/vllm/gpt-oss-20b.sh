@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on generous_80gb: fits one GPU of generous_80gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:23b7ccc1d4bf189a65e84eda2d572e513aaedbd2efd3ac00e4f545eb359998f1, stack.yaml:120
+# plan sha256:1d5bf29acd0f93878be9ac496adbf1411f22bab04fb50d106b25d6d6e753e039, stack.yaml:122
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

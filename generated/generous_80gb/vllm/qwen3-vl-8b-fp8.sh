@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on generous_80gb: fits one GPU of generous_80gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:23b7ccc1d4bf189a65e84eda2d572e513aaedbd2efd3ac00e4f545eb359998f1, stack.yaml:90
+# plan sha256:1d5bf29acd0f93878be9ac496adbf1411f22bab04fb50d106b25d6d6e753e039, stack.yaml:92
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

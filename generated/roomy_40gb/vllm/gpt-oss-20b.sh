@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on roomy_40gb: fits one GPU of roomy_40gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:22c053a75dd7ef6d13f407374da236bec31ec29f1a8358d8712ef29618e5419c, stack.yaml:120
+# plan sha256:d16b816c69c9a294609cd82344ab84f167530bf8ba6e63a442a6050dcf50077c, stack.yaml:122
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -67,9 +67,10 @@ async def bring_up(driver: Driver, timeout_s: float) -> None:
 
 async def _until_ready(driver: Driver) -> None:
     pause_s = FIRST_PAUSE_S
-    while not await driver.ready():
-        status = await driver.status()
-        if not status.alive:
-            raise StartError(root_cause(driver.log()) or f"it ended without a word ({status.note})")
+    # alive first: what answers on the port of a process that ended is somebody else
+    while (status := await driver.status()).alive:
+        if await driver.ready():
+            return
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 1.3)
+    raise StartError(root_cause(driver.log()) or f"it ended without a word ({status.note})")

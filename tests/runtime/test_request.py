@@ -1,0 +1,80 @@
+"""What is read from a body and what is changed in it, for any body."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imageworks.runtime.errors import ApiError
+from imageworks.runtime.request import parse, shape
+
+Make = Callable[..., Any]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.text(max_size=8).filter(
+    lambda name: name not in ("model", "stream", "messages", "max_tokens", "max_completion_tokens")
+)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused_with_400(body: bytes) -> None:
+    with contextlib.suppress(ApiError):  # anything else is a crash
+        parse("chat/completions", body)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=4))
+def test_values_that_the_proxy_does_not_own_arrive_unchanged(fields: dict[str, Any]) -> None:
+    from imageworks.contract import Route  # noqa: PLC0415 - hypothesis takes no function fixtures
+
+    route = Route(
+        "a", "x", None, "u", "served", (), (), None, 1, 1, 0, {}, 0, 1.0, 1.0, 1.0, pinned=False, sampling={}, needs=()
+    )
+    request = parse("chat/completions", json.dumps(fields | {"model": "a"}).encode())
+    assert json.loads(shape(request, route, None).body) == fields | {"model": "served"}
+
+
+@given(st.lists(st.sampled_from(["text", "image", "both"]), max_size=5))
+def test_images_of_all_messages_count(kinds: list[str]) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    text = {"type": "text", "text": "x"}
+    contents = {"text": "plain", "image": [image], "both": [text, image, image]}
+    messages = [{"role": "user", "content": contents[kind]} for kind in kinds]
+    request = parse("chat/completions", json.dumps({"model": "a", "messages": messages}).encode())
+    assert request.images == sum({"text": 0, "image": 1, "both": 2}[kind] for kind in kinds)
+
+
+@pytest.mark.parametrize("key", ["image_url", "video_url", "audio_url"])
+@pytest.mark.parametrize("form", ["{}", '{{"url": {}}}'])
+def test_every_form_of_a_remote_address_is_refused(key: str, form: str) -> None:
+    part = f'{{"type": "{key}", "{key}": {form.format(json.dumps("http://h/x"))}}}'
+    body = f'{{"model": "a", "messages": [{{"role": "user", "content": [{part}]}}]}}'
+    with pytest.raises(ApiError, match="media must be sent inline") as caught:
+        parse("chat/completions", body.encode())
+    assert caught.value.code == "remote_media_refused"
+
+
+def test_an_address_hidden_behind_a_second_key_of_the_same_name_is_seen() -> None:
+    part = '{"type": "image_url", "image_url": {"url": "data:x"}, "image_url": {"url": "http://h"}}'
+    body = f'{{"model": "a", "messages": [], "messages": [{{"role": "user", "content": [{part}]}}]}}'
+    with pytest.raises(ApiError, match="media must be sent inline"):
+        parse("chat/completions", body.encode())
+
+
+def test_null_is_silence_that_sampling_fills_and_zero_is_not(route: Make) -> None:
+    made = route("a", sampling={"temperature": 0.5, "top_p": 0.9})
+    request = parse("chat/completions", b'{"model": "a", "temperature": null, "top_p": 0}')
+    sent = json.loads(shape(request, made, None).body)
+    assert (sent["temperature"], sent["top_p"]) == (0.5, 0)
