@@ -110,7 +110,7 @@ def dangling(root: MapNode, known: Declared) -> Iterator[Diagnostic]:
     """A finding for every reference that leads nowhere."""
     for reference in references(root):
         names = known.names[reference.section]
-        if names is None or reference.text in names or reference.span.file == BUILT_IN:
+        if names is None or reference.text in names:
             continue
         if ID.fullmatch(reference.text) or reference.code == "IW701":
             yield _unknown(reference, names, known)

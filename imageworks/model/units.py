@@ -49,7 +49,7 @@ def _not_a_size(text: str) -> Exception:
     if loose is None:
         return _size_without_unit(text)
     number, letter = loose[1], loose[2].upper()
-    binary = f"{number}{letter if letter != 'K' else 'K'}iB"
+    binary = f"{number}{letter}iB"
     rest = text[len(number) :].strip()
     if rest.lower() == f"{letter.lower()}ib":
         fix = Suggestion(binary, binary, safe=True)

@@ -17,6 +17,7 @@ from imageworks.runtime import events as ev
 from imageworks.runtime.backends.logs import error_line
 from imageworks.runtime.backends.probe import bring_up, observe
 from imageworks.runtime.backends.protocol import Driver, DriverError, StartError
+from imageworks.runtime.errors import refusal
 from imageworks.runtime.residency import machine
 from imageworks.runtime.scheduler import State, initial, next_deadline, step
 
@@ -25,14 +26,6 @@ WATCH_S = 2.0
 """How often ready models are looked at, so that a death is noticed also without a request."""
 LOOK_AGAIN_S, LOOKS = 0.05, 20
 """Process control needs a moment to notice that a killed process is gone."""
-
-
-class RefusedError(Exception):
-    """The scheduler's refusal of a request."""
-
-    def __init__(self, refusal: ev.Refuse) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
 
 
 class Drive:
@@ -70,7 +63,7 @@ class Drive:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def acquire(self, request: str, models: tuple[str, ...], deadline: float) -> str:
-        """Wait for one of `models`; returns which. Raises RefusedError; cancelling leaves the queue or gives back."""
+        """Wait for one of `models`; returns which. Raises ApiError; cancelling leaves the queue or gives back."""
         answer = self._answers[request] = asyncio.get_running_loop().create_future()
         try:
             self.say(ev.Arrive(request, models, deadline))
@@ -115,7 +108,7 @@ class Drive:
             case ev.Grant(request, model) if not self._answers[request].done():
                 self._answers[request].set_result(model)
             case ev.Refuse(request) if not self._answers[request].done():
-                self._answers[request].set_exception(RefusedError(effect))
+                self._answers[request].set_exception(refusal(effect))
 
     def _set_timer(self) -> None:
         if self._timer is not None:

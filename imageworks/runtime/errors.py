@@ -10,6 +10,9 @@ import math
 
 import msgspec
 
+from imageworks.runtime.events import Refuse
+
+RETRIED = frozenset({"queue_full", "queue_timeout", "shutting_down"})
 TYPES = {
     400: "invalid_request_error",
     403: "permission_error",
@@ -57,3 +60,11 @@ class ApiError(Exception):
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         return headers
+
+
+def refusal(refused: Refuse) -> ApiError:
+    """The scheduler's refusal for a client. A later try may help only where the queue refused, not a broken model."""
+    status = 429 if refused.code == "queue_full" else 503
+    hint = "imageworks logs shows what the model said" if refused.code in ("start_failed", "model_resting") else None
+    retry = refused.code in RETRIED
+    return ApiError(status, refused.code, refused.reason, hint=hint, retry=retry, retry_after_s=refused.retry_after_s)

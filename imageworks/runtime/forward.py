@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import aiohttp
 
 from imageworks.contract import RoleTable, Route
-from imageworks.runtime.drive import Drive, RefusedError
+from imageworks.runtime.drive import Drive
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.events import Finish, Refuse
+from imageworks.runtime.events import Finish
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.request import Request, Shaped, shape
 
@@ -26,7 +26,6 @@ CONNECT_S = 5.0
 DEADLINE_S = 600.0
 """To the first byte of an answer, for a request by model name; a role states its own deadline."""
 PIECE = 256 << 10
-RETRIED = frozenset({"queue_full", "queue_timeout", "shutting_down"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Forwarder:
         for last_try in (False, True):
             ticket = f"{job.id}#{next(self._numbers)}"
             ready = [name for name in job.routes if self._drive.state.slots[name].residency == "ready"]
-            model = await self._acquire(ticket, job)
+            model = await self._drive.acquire(ticket, tuple(job.routes), job.queue_until)
             journal.granted, journal.warm = time.monotonic(), model in ready
             sent = False
             try:
@@ -101,12 +100,6 @@ class Forwarder:
         raise ApiError(
             502, "backend_unreachable", f"`{model}` does not answer: {broken}", hint=f"imageworks logs {model}"
         )
-
-    async def _acquire(self, ticket: str, job: Job) -> str:
-        try:
-            return await self._drive.acquire(ticket, tuple(job.routes), job.queue_until)
-        except RefusedError as error:
-            raise refusal(error.refusal) from None
 
     async def _post(self, job: Job, route: Route, shaped: Shaped) -> aiohttp.ClientResponse:
         left_s = max(0.1, job.until - time.monotonic())
@@ -133,11 +126,3 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     view = memoryview(body)
     for begin in range(0, len(body), PIECE):
         yield bytes(view[begin : begin + PIECE])
-
-
-def refusal(refused: Refuse) -> ApiError:
-    """The scheduler's refusal for a client. A later try may help only where the queue refused, not a broken model."""
-    status = 429 if refused.code == "queue_full" else 503
-    hint = "imageworks logs shows what the model said" if refused.code in ("start_failed", "model_resting") else None
-    retry = refused.code in RETRIED
-    return ApiError(status, refused.code, refused.reason, hint=hint, retry=retry, retry_after_s=refused.retry_after_s)

@@ -19,7 +19,11 @@ from imageworks.runtime.request import Request, Shaped
 from imageworks.runtime.table import Resolution
 from imageworks.runtime.tail import Facts
 
-_OUTCOMES: dict[str, Outcome] = {"queue_timeout": "timeout", "deadline_exceeded": "timeout"}
+_OUTCOMES: dict[str, Outcome] = {
+    "queue_timeout": "timeout",
+    "deadline_exceeded": "timeout",
+    "weights_missing": "refused",
+}
 _SERVER_FAULT = 500
 
 

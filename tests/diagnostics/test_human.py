@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imageworks.diagnostics.human import concise, full
@@ -78,6 +78,7 @@ def test_a_tab_is_four_blanks_in_line_and_marks() -> None:
 
 
 @given(st.text(max_size=80))
+@example("a\u202eb\u2066c\u200b\u2028\x9b31m\x1b]0;x\x07")
 def test_nothing_of_a_file_can_steer_the_terminal(text: str) -> None:
     finding = Diagnostic("IW100", text, Label(span(1, 1, max(len(text), 1)), text), notes=(text,))
     said = full([finding], {"s": text}) + concise([finding])

@@ -50,6 +50,8 @@ def test_files_that_are_no_prompts_are_left_alone(read: Read) -> None:
         "prompts/old/app/p.yaml": "[",
         "prompts/base/app/deep/p.yaml": "[",
         "prompts/base/app/p.txt": "[",
+        "prompts/base/p.yaml": "[",
+        "prompts/base/app/p.yaml/x": "[",
     }
     outcome = read(HEAD, files)
     assert outcome.diagnostics == ()

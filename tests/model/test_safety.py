@@ -18,7 +18,7 @@ KEY = "sk-" + "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0z"
 @pytest.mark.parametrize(
     "text",
     ["Qwen/Qwen3-VL-8B-Instruct-FP8", "SmolVLM-500M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-500M-Instruct-Q8_0.gguf", "sk-short",
-     "qwen3-vl-8b-instruct_(FP8)", "florence-community/Florence-2-large", "IMAGEWORKS_MODELS_AND_MORE_OF_THEM_2026", "a" * 64,
+     "qwen3-vl-8b-instruct_(FP8)", "florence-community/Florence-2-large", "IMAGEWORKS_MODELS_AND_MORE_OF_THEM_2026", "a" * 64, "Meta-Llama-31-8B-Instruct-abliterated-Q4KM-v2",
      "Meta-Llama-3.1-8B-Instruct-abliterated-Q4KM", "seed figure; replaced by models.lock after the first measured load"],
 )  # fmt: skip
 def test_names_are_no_secrets(text: str) -> None:
@@ -56,7 +56,7 @@ def test_a_secret_is_masked_in_every_finding_of_its_line(read: Read) -> None:
 
 
 def test_hashes_and_revisions_are_no_secrets(read: Read) -> None:
-    text = f"version: 1\nmodels:\n  m: {{backend: vllm, source: {{hf: a/b, revision: {'0aB1' * 10}}}}}\n"
+    text = f"version: 1\nmodels:\n  m: {{backend: vllm, source: {{hf: a/b, revision: {'9fb3a1c07de24586b1e0f7ac5d2938460eb71f2c'}}}}}\n"
     assert read(text).diagnostics == ()
 
 
