@@ -94,10 +94,11 @@ class Drive:
 
     def say(self, event: ev.Event) -> None:
         """Tell the scheduler, and perform what it asks for."""
-        self.state, effects = step(self.state, event, self._clock())
+        now = self._clock()
+        self.state, effects = step(self.state, event, now)
         for effect in effects:
             self._perform(effect)
-        self._set_timer()
+        self._set_timer(now)
 
     def _perform(self, effect: ev.Effect) -> None:
         match effect:
@@ -110,12 +111,15 @@ class Drive:
             case ev.Refuse(request) if not self._answers[request].done():
                 self._answers[request].set_exception(refusal(effect))
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, stepped: float) -> None:
+        """Wake for what falls due after `stepped`, the time the last step saw: what a later clock would skip is not lost."""
         if self._timer is not None:
             self._timer.cancel()
-        now = self._clock()
-        due = next_deadline(self.state, now)
-        self._timer = None if due is None else asyncio.get_running_loop().call_later(due - now, self.say, ev.Tick())
+            self._timer = None
+        due = next_deadline(self.state, stepped)
+        if due is not None:
+            wait_s = max(0.0, due - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self.say, ev.Tick())
 
     async def _start(self, model: str) -> None:
         LOG.info("%s: starting", model)
