@@ -102,4 +102,6 @@ def _how_to_learn(facts: Facts) -> tuple[Fix, ...]:
     declare = Fix('vram: {total: 5GiB, because: "nvidia-smi after a load"}  with your own figure')
     if isinstance(facts.model.source, OllamaSource) or not facts.files.needs:
         return (declare,)
-    return (Fix("run `imageworks up` where the files are: it reads their header into models.lock"), declare)
+    hint = facts.files.needs[0].hint
+    get = f"{hint}, then " if hint.startswith("hf ") else ""
+    return (Fix(f"{get}run `imageworks up` where the files are: it reads their header into models.lock"), declare)

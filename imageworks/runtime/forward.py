@@ -98,7 +98,7 @@ class Forwarder:
             if not await self._drive.report_dead(model) or last_try:
                 break
         raise ApiError(
-            502, "backend_unreachable", f"`{model}` does not answer: {broken}", hint=f"imageworks logs {model}"
+            502, "backend_unreachable", f"`{model}` does not answer: {broken}", hint=where_to_look(job.routes[model])
         )
 
     async def _post(self, job: Job, route: Route, shaped: Shaped) -> aiohttp.ClientResponse:
@@ -115,6 +115,11 @@ class Forwarder:
         return await self._http.post(
             url, data=_payload(shaped.body), headers=headers, timeout=timeout, allow_redirects=False
         )
+
+
+def where_to_look(route: Route) -> str:
+    """What a person does about a backend that fails: its log, or the server that is not ours."""
+    return f"imageworks logs {route.id}" if route.program else f"it is a server of its own: {route.url}"
 
 
 def _payload(body: bytes) -> bytes | AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.forward import Answer
+from imageworks.runtime.forward import Answer, where_to_look
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.tail import Tail, facts_of
 
@@ -71,7 +71,7 @@ class Stream:
         stream = self.response or await self._begin(source.status, {**passed(source), **headers})
         tail, held = Tail(), b""
         by_line = source.content_type == EVENT_STREAM
-        async for chunk in _chunks(source, answer.route.id):
+        async for chunk in _chunks(answer):
             journal.first_byte()
             tail.feed(chunk)
             # a torn line is held back, so that an error event never lands inside it
@@ -96,7 +96,7 @@ class Stream:
 async def whole(answer: Answer, journal: Journal, headers: Mapping[str, str]) -> web.Response:
     """A short answer at once. Raises ApiError when the engine breaks off."""
     parts = []
-    async for chunk in _chunks(answer.response, answer.route.id):
+    async for chunk in _chunks(answer):
         journal.first_byte()
         parts.append(chunk)
     body = b"".join(parts)
@@ -104,15 +104,15 @@ async def whole(answer: Answer, journal: Journal, headers: Mapping[str, str]) ->
     return web.Response(body=body, status=answer.response.status, headers={**passed(answer.response), **headers})
 
 
-async def _chunks(source: aiohttp.ClientResponse, model: str) -> AsyncIterator[bytes]:
+async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
     try:
-        async for chunk in source.content.iter_any():
+        async for chunk in answer.response.content.iter_any():
             yield chunk
     except TimeoutError:
-        raise ApiError(504, "deadline_exceeded", f"`{model}` fell silent") from None
+        raise ApiError(504, "deadline_exceeded", f"`{answer.route.id}` fell silent") from None
     except (aiohttp.ClientError, OSError) as error:
-        message = f"`{model}` broke off its answer: {error}"
-        raise ApiError(502, "backend_error", message, hint=f"imageworks logs {model}") from None
+        message = f"`{answer.route.id}` broke off its answer: {error}"
+        raise ApiError(502, "backend_error", message, hint=where_to_look(answer.route)) from None
 
 
 def passed(source: aiohttp.ClientResponse) -> dict[str, str]:
