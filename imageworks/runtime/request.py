@@ -120,7 +120,9 @@ def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
 
 
 def _silent(fields: Fields, name: str) -> bool:
-    return bytes(fields.get(name, b"null")) == b"null"
+    """Does the client say nothing about it? The two names of the answer's bound are one thing."""
+    names = _MAX_TOKENS if name in _MAX_TOKENS else (name,)
+    return all(bytes(fields.get(each, b"null")) == b"null" for each in names)
 
 
 def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None) -> str | None:
@@ -128,10 +130,11 @@ def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None)
     if contract is None or contract.max_tokens is None:
         return None
     limit = contract.max_tokens
-    given = {name: _read(asked, name, int) for name in _MAX_TOKENS if not _silent(asked, name)}
+    given = {name: value for name in _MAX_TOKENS if (value := _read(asked, name, int)) is not None}
     if not given:
-        fields["max_tokens"] = limit
-    too_many = [name for name, value in given.items() if value is not None and value > limit]
+        default = fields.get("max_tokens")
+        fields["max_tokens"] = min(limit, default) if isinstance(default, int) else limit
+    too_many = [name for name, value in given.items() if value > limit]
     for name in too_many:
         fields[name] = limit
     return ", ".join(f"{name}={limit}" for name in too_many) or None

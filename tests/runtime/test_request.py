@@ -78,3 +78,16 @@ def test_null_is_silence_that_sampling_fills_and_zero_is_not(route: Make) -> Non
     request = parse("chat/completions", b'{"model": "a", "temperature": null, "top_p": 0}')
     sent = json.loads(shape(request, made, None).body)
     assert (sent["temperature"], sent["top_p"]) == (0.5, 0)
+
+
+def test_a_models_default_bound_never_joins_a_bound_by_the_other_name(route: Make) -> None:
+    asked = parse("chat/completions", b'{"model": "a", "max_completion_tokens": 900}')
+    sent = json.loads(shape(asked, route("a", 1, sampling={"max_tokens": 256}), None).body)
+    assert sent["max_completion_tokens"] == 900
+    assert "max_tokens" not in sent
+
+
+def test_a_models_smaller_default_holds_below_a_roles_bound(route: Make, role: Make) -> None:
+    asked = parse("chat/completions", b'{"model": "a"}')
+    sent = json.loads(shape(asked, route("a", 1, sampling={"max_tokens": 256}), role(max_tokens=512)).body)
+    assert sent["max_tokens"] == 256
