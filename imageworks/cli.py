@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -17,8 +18,12 @@ from imageworks import __version__
 
 VERBS = {
     "init": "Write a small stack.yaml to start from.",
+    "import": "Make a stack.yaml from another system's configuration.",
     "check": "Find every mistake in stack.yaml; write nothing.",
     "compile": "Turn stack.yaml into the files under generated/.",
+    "plan": "What apply would do and why; writes nothing.",
+    "apply": "Make what runs be what stack.yaml means; touch only what changed.",
+    "diff": "How two stacks, or two revisions of one, differ.",
     "up": "Start everything on this machine and wait until it answers.",
     "down": "Stop everything.",
     "status": "What runs, and which models are loaded.",
@@ -26,6 +31,10 @@ VERBS = {
     "ask": "Send one request and stream the answer.",
     "roles": "Which model answers which role, and why.",
     "show": "The resolved plan of a model: every number with its reason.",
+    "fmt": "Lay stack.yaml out evenly; comments stay.",
+    "schema": "The JSON Schema of stack.yaml, for editors.",
+    "why": "Where a value comes from, what it stands over, and what follows from it.",
+    "profile": "The hardware profiles, and which one this machine gets and why; `add` writes one for exactly it.",
     "explain": "What a diagnostic code means and how to fix it.",
     "serve": "Run the proxy itself (what supervisord and systemd start).",
 }
@@ -47,7 +56,8 @@ class Verbs(click.Group):
         """Import `imageworks.commands.<verb>` and return its click command."""
         if cmd_name not in VERBS:
             ctx.fail(self._unknown(cmd_name))
-        command = import_module(f"imageworks.commands.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = import_module(f"imageworks.commands.{module}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a verb's module without one is our bug
         return command
 

@@ -23,6 +23,7 @@ EXEC_SCHEMA = 1
 PROMPTS_SCHEMA = 1
 MANIFEST_SCHEMA = 1
 DEVICES_SCHEMA = 1
+STARTED_SCHEMA = 1
 
 _TOKEN = re.compile(r"\{(stack|state|store|python|models|lb)\}")
 
@@ -157,12 +158,13 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How models share the machine."""
+    """How models share the machine. Of each set in `in_turn`, a resident starts when no other of them is starting."""
 
     strategy: str
     max_concurrent_models: int
     host_budget_mib: int
     resident: tuple[str, ...]
+    in_turn: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ on stderr, with exit code 78 (configuration) or 127 (program not found).
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -38,8 +40,13 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A resolved exec spec: what execve gets. `inherited` names the variables of `env` that came from the parent."""
+    """A resolved exec spec: what execve gets. `inherited` names the variables of `env` that came from the parent.
 
+    `file` and `spec` are what it was resolved from.
+    """
+
+    file: Path
+    spec: contract.ExecSpec
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: str
@@ -104,6 +111,8 @@ def resolve(spec_file: Path, environ: Mapping[str, str]) -> Command:
         inherited = passed(environ, spec.pass_env)
         needs = tuple(contract.Need(contract.expand(need.path, tokens), need.hint) for need in spec.needs)
         return Command(
+            file=spec_file,
+            spec=spec,
             argv=tuple(contract.expand(word, tokens) for word in spec.argv),
             env=inherited | env,
             cwd=contract.expand(spec.cwd, tokens),
@@ -155,6 +164,23 @@ def _die_with_parent() -> None:
         os._exit(EXIT_CANNOT_RUN)
 
 
+def leave_word(command: Command) -> None:
+    """Record what this process is started from, so that `imageworks plan` can tell what runs from what should.
+
+    The pid stays through execve. No word is better than no start: a full or read-only disk is passed over.
+    """
+    stack, program = Path(command.env["IMAGEWORKS_STACK"]), Path(command.env["IMAGEWORKS_PROGRAM"]).name
+    path = locations.started_file(stack, program)
+    word = {"schema": contract.STARTED_SCHEMA, "pid": os.getpid(), "file": str(command.file)}
+    fresh = path.with_suffix(f".{os.getpid()}")
+    try:
+        fresh.write_text(contract.to_json({**word, "spec": dataclasses.asdict(command.spec)}), "utf-8")
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+
+
 def run(command: Command) -> None:
     """Replace this process by the command. Raises LaunchError when weights or the program are missing; else never returns."""
     if command.missing:
@@ -163,6 +189,7 @@ def run(command: Command) -> None:
     program = command.argv[0]
     try:
         os.chdir(command.cwd)
+        leave_word(command)
         _die_with_parent()
         os.execvpe(program, command.argv, dict(command.env))  # noqa: S606 - no shell is the point
     except FileNotFoundError as error:

@@ -76,6 +76,16 @@ def devices_file(stack_dir: Path) -> Path:
     return run_dir(stack_dir) / "devices.json"
 
 
+def started_file(stack_dir: Path, program: str) -> Path:
+    """What a program was started from: the exec spec in force at its start and its pid, written by the launcher."""
+    return run_dir(stack_dir) / f"{program}.started.json"
+
+
+def previous_dir(stack_dir: Path, profile: str) -> Path:
+    """Copy of the generated files that were last seen to serve, kept by `up` and `apply` to go back to."""
+    return stack_dir / STATE_FOLDER / "previous" / profile
+
+
 def launch_wrapper(stack_dir: Path) -> Path:
     """The shell wrapper through which supervisord and systemd start everything."""
     return stack_dir / STATE_FOLDER / "bin" / "launch"

@@ -1,4 +1,4 @@
-"""Write the pages that are made from other files: docs/reference.md and docs/decisions/index.md.
+"""Write what is made from other files: docs/reference.md, docs/decisions/index.md and model/stack.schema.json.
 
 The reference has every key of stack.yaml, from its declaration in model/stack.py; the index has the titles of the
 decisions. Owns the pages' words and the wording of types; names, defaults and descriptions are the model's own. The
@@ -19,11 +19,12 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from imageworks.model import stack
+from imageworks.model import schema, stack
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "reference.md"
 DECISIONS = DOCS / "decisions"
+SCHEMA = Path(schema.__file__).with_name("stack.schema.json")
 DECISIONS_HEAD = """\
 # Decisions
 
@@ -69,13 +70,16 @@ SCALARS = {
     "Id": Scalar(
         "id", "small letters and digits, with single `.` `_` `-` between them, at most 63", ("qwen2.5-vl-7b-q4",)
     ),
+    "VariableName": Scalar("variable name", "capital letters, digits and `_`, a letter first", ("MODELS_HOST",)),
     "RelativePath": Scalar("path", "relative, with `/`, never out of its root", ("Qwen/Qwen3-VL-8B",)),
+    "RootPath": Scalar("path of a root", "a path; in `stack.local.yaml` it may be absolute", ("models",)),
     "Sha256": Scalar("SHA-256", "64 characters of `0-9a-f`", ("0123456789abcdef" * 4,)),
     "Truth": Scalar("true or false", "`true` or `false`", ("true", "false")),
     "Size": Scalar("size", "a number and `KiB MiB GiB TiB`, no blank; `GB` is refused", ("9.88GiB", "3500MiB")),
     "SizeRange": Scalar(
         "range of sizes", "`>=X`, `<Y`, `>=X <Y` or `=X`, in quotes", (">=14.9GiB <22.1GiB", ">=95GiB")
     ),
+    "MigProfile": Scalar("MIG profile", "as the driver names a slice", ("3g.40gb",)),
     "VersionRange": Scalar("range of versions", "as a range of sizes, of versions", (">=8.0",)),
     "Duration": Scalar("duration", "numbers with `ms s m h d`, longest first", ("90s", "1h30m", "250ms")),
     "Count": Scalar("count", "a whole number from 0; `_` may group digits", ("2", "1_000")),
@@ -93,6 +97,7 @@ OTHERS = {
     "TokensOrRange": "tokens, or `{at_least, up_to}`",
     "CountOrRange": "count from 1, or `{at_least, up_to}`",
     "FreeMap": "map of flags",
+    "Override": "map, as the whole stack",
     "PathSource": "`path`",
     "HfSource": "`hf`",
     "OllamaSource": "`ollama`",
@@ -255,11 +260,11 @@ def decisions() -> str:
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are stale; returns the exit code."""
     stale = 0
-    for file, text in ((PAGE, page()), (DECISIONS / "index.md", decisions())):
+    for file, text in ((PAGE, page()), (DECISIONS / "index.md", decisions()), (SCHEMA, schema.text())):
         if arguments != ["--check"]:
             file.write_text(text, "utf-8")
-        elif file.read_text("utf-8") != text:
-            print(f"{file.relative_to(DOCS)} is stale; run: python scripts/gen_reference.py", file=sys.stderr)
+        elif not file.exists() or file.read_text("utf-8") != text:
+            print(f"{file.name} is stale; run: python scripts/gen_reference.py", file=sys.stderr)
             stale = 2
     return stale
 

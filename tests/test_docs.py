@@ -38,11 +38,17 @@ def script(name: str) -> types.ModuleType:
 
 
 gen_reference = script("gen_reference")
+gen_errors = script("gen_errors")
 terminal_svg = script("terminal_svg")
 
 
 def test_made_pages_are_current() -> None:
     assert gen_reference.main(["--check"]) == 0, "run: python scripts/gen_reference.py"
+
+
+def test_pages_of_errors_are_current() -> None:
+    assert gen_errors.main(["--check"]) == 0, "run: python scripts/gen_errors.py"
+    assert set(gen_errors.pages()) == {"index.md", *(f"{code}.md" for code in CODES)}
 
 
 def test_every_key_has_words_in_the_reference() -> None:
@@ -70,7 +76,7 @@ def test_every_page_is_in_the_navigation() -> None:
     nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
     named = set(re.findall(r": ([\w/-]+\.md)", nav))
     there = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
-    assert named == {name for name in there if not re.match(r"decisions/\d", name)}
+    assert named == {name for name in there if not re.match(r"decisions/\d|errors/IW", name)}
 
 
 @pytest.mark.parametrize("name", BY_NAME)

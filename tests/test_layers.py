@@ -41,6 +41,7 @@ LAYERS: Mapping[str, Layer] = {
     "diagnostics": Layer(),
     "source": Layer(may=("diagnostics", "ruamel")),
     "model": Layer(may=("source", "diagnostics", "pydantic", "pydantic_core")),
+    "importers": Layer(may=("source", "diagnostics", "model"), never=("os", "subprocess")),
     "plan": Layer(may=("model", "diagnostics"), never=("os", "subprocess")),
     "targets": Layer(may=("plan.ir", "diagnostics", "contract", "jinja2"), never=EFFECTS),
     "output": Layer(may=("targets.artifact", "diagnostics", "contract", "supervisor")),

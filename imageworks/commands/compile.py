@@ -12,11 +12,13 @@ import click
 from imageworks.commands.console import fail, result, say
 from imageworks.commands.pipeline import (
     FORMATS,
+    OUT,
     Compiled,
     artifacts,
     compile_stack,
+    layers_option,
+    local_changes,
     show_findings,
-    stack_option,
     summary,
 )
 
@@ -27,28 +29,36 @@ EXIT_DIFFERENCES = 2
 
 
 @click.command("compile", help="Turn stack.yaml into the files under generated/, one folder per profile.")
-@stack_option
+@layers_option
 @click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Only this profile (repeatable).")
 @click.option("--all", "everything", is_flag=True, help="All profiles (the default).")
-@click.option(
-    "--out", default="generated", show_default=True, metavar="DIR", help="Where to write, relative to the stack."
-)
+@click.option("--out", default=OUT, show_default=True, metavar="DIR", help="Where to write, relative to the stack.")
+@click.option("--local", is_flag=True, help="With stack.local.yaml, as `up` does; needs a --out of its own.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 2 when generated/ is not what the stack means.")
 @click.option("--overwrite", is_flag=True, help="Replace generated files that were edited by hand.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="full", show_default=True)
 def command(
-    stack: Path, profiles: tuple[str, ...], everything: bool, out: str, check: bool, overwrite: bool, form: str
+    stack: tuple[Path, ...],
+    profiles: tuple[str, ...],
+    everything: bool,
+    out: str,
+    local: bool,
+    check: bool,
+    overwrite: bool,
+    form: str,
 ) -> int:
     """Exit 0 when written (or equal), 1 on findings, 2 on differences with --check."""
     if everything and profiles:
         return fail("--all and --profile exclude each other", "leave out --all")
-    relative = _inside(stack, out)
+    relative = _inside(stack[0], out)
     if relative is None:
         return fail(
             f"--out {out} lies outside the stack's folder",
             "generated files name the stack by a relative way; choose a folder inside",
         )
-    compiled = compile_stack(stack, relative)
+    if local and relative == OUT:
+        return fail(f"--local would make {OUT}/ differ on every machine", "name another folder: --local --out DIR")
+    compiled = compile_stack(stack, relative, local=local)
     show_findings(compiled.diagnostics, compiled.texts, form)
     if compiled.failed:
         if form == "full":
@@ -56,8 +66,10 @@ def command(
         return 1
     unknown = [name for name in profiles if name not in compiled.profiles]
     if unknown:
-        return fail(f"no profile `{unknown[0]}` in {stack}", f"profiles: {', '.join(compiled.profiles)}")
+        return fail(f"no profile `{unknown[0]}` in {stack[0]}", f"profiles: {', '.join(compiled.profiles)}")
     chosen = profiles or compiled.profiles
+    if compiled.local:
+        say(local_changes(compiled))
     return _compare(compiled, relative, chosen) if check else write(compiled, relative, chosen, overwrite=overwrite)
 
 

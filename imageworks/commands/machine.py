@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imageworks.model.stack import Profile
+
+if TYPE_CHECKING:
+    from imageworks.plan.match import FoundGpu
 
 ENVIRONMENT = "IMAGEWORKS_DEPLOYMENT_PROFILE"
 
@@ -25,7 +29,7 @@ class Chosen:
 
 
 class UnknownProfileError(ValueError):
-    """The flag or the environment names a profile that the stack does not have."""
+    """The flag or the environment names a profile that the stack does not have, or no profile can run on this machine."""
 
 
 def choose_profile(
@@ -41,25 +45,33 @@ def choose_profile(
 
 
 def _detected(profiles: Mapping[str, Profile]) -> Chosen:
+    from imageworks.plan.match import choose
+
+    gpus, notes = found_gpus()
+    choice = choose(profiles, gpus)
+    if choice.how == "none":
+        raise UnknownProfileError("; ".join((*notes, *choice.explanation)))
+    uuids = tuple(gpus[index].uuid for index in choice.gpu_indexes)
+    return Chosen(choice.profile, uuids, (*notes, *choice.explanation))
+
+
+def found_gpus() -> tuple[tuple[FoundGpu, ...], tuple[str, ...]]:
+    """The GPUs of this machine as the rules of the choice see them, and what is odd about them."""
     from imageworks.hardware.nvml import detect
-    from imageworks.plan.match import FoundGpu, choose
+    from imageworks.plan.match import FoundGpu
 
     found = detect()
     gpus = tuple(FoundGpu(gpu.uuid, gpu.name, gpu.total_bytes, gpu.compute, gpu.mig) for gpu in found.gpus)
-    choice = choose(profiles, gpus)
-    uuids = tuple(gpus[index].uuid for index in choice.gpu_indexes)
-    notes = (found.note,) if found.note else ()
-    return Chosen(choice.profile, uuids, (*notes, *choice.explanation))
+    return gpus, ((found.note,) if found.note else ())
 
 
 def _devices(profile: Profile, name: str) -> tuple[str, ...]:
     """UUIDs for a profile that was asked for by name: those a match on this profile alone would take."""
-    from imageworks.hardware.nvml import detect
-    from imageworks.plan.match import FoundGpu, choose
+    from imageworks.plan.match import choose
 
-    if profile.match.gpus == 0:
+    if not profile.match.slots:
         return ()
-    gpus = tuple(FoundGpu(gpu.uuid, gpu.name, gpu.total_bytes, gpu.compute, gpu.mig) for gpu in detect().gpus)
+    gpus, _ = found_gpus()
     choice = choose({name: profile}, gpus)
     return tuple(gpus[index].uuid for index in choice.gpu_indexes)
 
@@ -68,5 +80,5 @@ def _unknown(name: str, origin: str, known: Sequence[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
-    return f"{origin} names the unknown profile `{name}`{hint} Profiles: {', '.join(known)}"
+    hint = f"; did you mean `{close[0]}`?" if close else ";"
+    return f"{origin} names the unknown profile `{name}`{hint} profiles: {', '.join(known)}"

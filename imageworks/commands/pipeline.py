@@ -5,6 +5,7 @@ Owns the order of the compiler's stages and how findings are shown; holds no jud
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from imageworks.diagnostics.model import Diagnostic
     from imageworks.model.loaded import Loaded
     from imageworks.plan.ir import Plan
+    from imageworks.source.files import Files
     from imageworks.targets.artifact import Artifact
 
 STACK_FILE = "stack.yaml"
-FORMATS = ("full", "concise", "json", "github")
+OUT = "generated"
+LOCAL_OUT = ".imageworks/generated"
+"""Where the files of a stack with a layer of this machine's own go: never into what is committed."""
+FORMATS = ("full", "concise", "json", "github", "sarif")
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -37,6 +42,14 @@ class Compiled:
     plans: tuple[Plan, ...]
     diagnostics: tuple[Diagnostic, ...]
     texts: Mapping[str, str]
+    out: str = OUT
+    files: tuple[Path, ...] = ()
+    """What `-f` named, absolute."""
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """Dotted paths that this machine's own layer sets; empty without one."""
+        return self.loaded.local if self.loaded is not None else ()
 
     @property
     def folder(self) -> Path:
@@ -78,21 +91,64 @@ def stack_option(verb: Verb) -> Verb:
     )(verb)
 
 
-def compile_stack(stack: Path, out: str = "generated") -> Compiled:
-    """Run the whole front end and planner on `stack`; `out` is the folder of generated files relative to it."""
+def layers_option(verb: Verb) -> Verb:
+    """The repeatable option `-f a.yaml -f b.yaml` of verbs that compile: gives a tuple, later files win."""
+    return click.option(
+        "-f",
+        "--file",
+        "stack",
+        type=click.Path(path_type=Path),
+        default=(STACK_FILE,),
+        multiple=True,
+        show_default=STACK_FILE,
+        help="The stack; several are laid over each other, later ones win.",
+    )(verb)
+
+
+def compile_stack(stack: Path | Sequence[Path], out: str = OUT, *, local: bool = False) -> Compiled:
+    """Run the whole front end and planner on `stack`; `out` is the folder of generated files relative to it.
+
+    Of several files later ones win; the first one's folder is the stack's. With `local` stack.local.yaml, where there
+    is one, lies above all.
+    """
+    from imageworks.source.files import DiskFiles
+
+    path, *others = (one.absolute() for one in ([stack] if isinstance(stack, Path) else stack))
+    names = [Path(os.path.relpath(other, path.parent)).as_posix() for other in others]
+    return compile_files(path, DiskFiles(path.parent), path.parent.name, out, others=names, local=local)
+
+
+def compile_here(stack: Path | Sequence[Path]) -> Compiled:
+    """The stack as this machine runs it: with its own layer if there is one, whose files then go to the state folder."""
+    from imageworks.model.layers import LOCAL
+
+    first = stack if isinstance(stack, Path) else stack[0]
+    own = (first.absolute().parent / LOCAL).exists()
+    return compile_stack(stack, LOCAL_OUT if own else OUT, local=own)
+
+
+def compile_files(
+    path: Path,
+    files: Files,
+    folder_name: str,
+    out: str = OUT,
+    *,
+    others: Sequence[str] = (),
+    local: bool = False,
+) -> Compiled:
+    """The same for a stack read from `files`; `path` is where it would lie, `folder_name` its folder's name."""
     from imageworks.model.load import load
     from imageworks.plan.resolve import resolve
-    from imageworks.source.files import DiskFiles
     from imageworks.targets.registry import check
 
-    path = stack.absolute()
-    outcome = load(path.name, DiskFiles(path.parent), path.parent.name)
+    outcome = load((path.name, *others), files, folder_name, local=local)
     plans: tuple[Plan, ...] = ()
     diagnostics = outcome.diagnostics
     if outcome.loaded is not None:
         plans, found = resolve(outcome.loaded, out)
         diagnostics = (*diagnostics, *found, *check(plans))
-    return Compiled(path, outcome.loaded, plans, diagnostics, outcome.texts)
+    named = (path, *(path.parent / other for other in others))
+    return Compiled(path, outcome.loaded, plans, diagnostics, outcome.texts, out, named)
 
 
 def artifacts(plans: Sequence[Plan], chosen: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
@@ -103,11 +159,16 @@ def artifacts(plans: Sequence[Plan], chosen: Sequence[str]) -> dict[str, tuple[A
 
 
 def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], form: str = "full") -> None:
-    """Print findings: json on stdout (always, so that a reader gets a document), the others on stderr."""
+    """Print findings: json and sarif on stdout (always, so that a reader gets a document), the others on stderr."""
+    from imageworks import __version__
     from imageworks.diagnostics import human, machine
 
     if form == "json":
         result(machine.json(diagnostics))
+    elif form == "sarif":
+        from imageworks.diagnostics.sarif import sarif
+
+        result(sarif(diagnostics, __version__))
     elif form == "github":
         if diagnostics:
             result(machine.github(diagnostics))
@@ -119,6 +180,12 @@ def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], f
             else human.full(diagnostics, texts, colour=colour, unicode=unicode_wanted(sys.stderr.encoding))
         )
         say(text.rstrip("\n"))
+
+
+def local_changes(compiled: Compiled) -> str:
+    """`with 2 local changes: a, b` for a stack with a layer of this machine's own, else an empty text."""
+    count = len(compiled.local)
+    return f"with {count} local change{'s' if count > 1 else ''}: {', '.join(compiled.local)}" if count else ""
 
 
 def summary(diagnostics: Sequence[Diagnostic]) -> str:

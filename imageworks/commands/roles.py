@@ -11,7 +11,7 @@ import click
 
 from imageworks.commands.console import result
 from imageworks.commands.perspective import planned
-from imageworks.commands.pipeline import stack_option
+from imageworks.commands.pipeline import layers_option
 
 if TYPE_CHECKING:
     from imageworks.plan.ir import Plan, PlannedRole
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("roles", help="Which model answers which role, in order, and why. With ROLE: only that one.")
 @click.argument("role", required=False)
-@stack_option
+@layers_option
 @click.option(
     "--profile", metavar="NAME", help="Hardware profile; default: the one of the last `up`, else development."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(role: str | None, stack: Path, profile: str | None, form: str) -> int:
+def command(role: str | None, stack: tuple[Path, ...], profile: str | None, form: str) -> int:
     """Exit 0, or 1 when the stack does not compile or has no such role."""
     view = planned(stack, profile)
     if view is None:

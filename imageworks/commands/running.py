@@ -19,7 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from imageworks import locations
 
@@ -41,6 +41,15 @@ class ProgramInfo:
     pid: int
     started: int
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """Names of programs that differ between supervisord's file and what it holds."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 class Running:
@@ -89,6 +98,32 @@ class Running:
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise
+
+    def stop(self, name: str) -> None:
+        """Stop a program and wait until it is gone; one that does not run, or is not known, is left alone."""
+        try:
+            self._call("stopProcess", name, True)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.BAD_NAME:
+                return
+            if fault.faultCode != Faults.NOT_RUNNING:
+                raise
+        end = time.monotonic() + STOP_WAIT_S
+        while self.program(name).state == "STOPPING" and time.monotonic() < end:
+            time.sleep(0.05)  # somebody else asked before us: supervisord calls that "not running"
+
+    def reread(self) -> Reread:
+        """Let supervisord read its file again; nothing is applied. Raises xmlrpc.client.Fault when it refuses the file."""
+        ((added, changed, removed),) = self._call("reloadConfig")
+        return Reread(tuple(added), tuple(changed), tuple(removed))
+
+    def remove(self, name: str) -> None:
+        """Forget a program that does not run."""
+        self._call("removeProcessGroup", name)
+
+    def add(self, name: str) -> None:
+        """Take over a program of the file that was read last."""
+        self._call("addProcessGroup", name)
 
     def shutdown(self) -> bool:
         """Stop every program and supervisord itself; True when it is gone within STOP_WAIT_S."""

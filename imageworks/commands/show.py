@@ -15,7 +15,7 @@ import click
 
 from imageworks.commands.console import fail, result
 from imageworks.commands.perspective import planned
-from imageworks.commands.pipeline import stack_option
+from imageworks.commands.pipeline import layers_option
 
 if TYPE_CHECKING:
     from imageworks.plan.ir import Memory, Plan, PlannedModel
@@ -27,12 +27,12 @@ _GIB = 1 << 30
     "show", help="The resolved plan: of MODEL, every number with its reason; without MODEL, the whole profile."
 )
 @click.argument("model", required=False)
-@stack_option
+@layers_option
 @click.option(
     "--profile", metavar="NAME", help="Hardware profile; default: the one of the last `up`, else development."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(model: str | None, stack: Path, profile: str | None, form: str) -> int:
+def command(model: str | None, stack: tuple[Path, ...], profile: str | None, form: str) -> int:
     """Exit 0, or 1 when the stack does not compile or has no such model."""
     view = planned(stack, profile)
     if view is None:
@@ -50,7 +50,7 @@ def command(model: str | None, stack: Path, profile: str | None, form: str) -> i
     left_out = next((item for item in plan.unplaced if item.id == model), None)
     if left_out is not None:
         result(f"{left_out.id} is left out on {plan.profile} ({left_out.code}): {left_out.reason}")
-        result("\n".join(_sum(left_out.memory)))
+        result("\n".join(sum_lines(left_out.memory)))
         return 0
     return _unknown(model, plan)
 
@@ -92,6 +92,22 @@ def _profile(plan: Plan) -> Iterator[str]:
         yield f"  {model.id.ljust(width)}  {where:<7} {_gib(model.memory.total):>6} GiB  context {model.context} x {model.concurrency}  {port}"
     for item in plan.unplaced:
         yield f"  {item.id.ljust(width)}  left out ({item.code}): {item.reason}"
+    yield from _together(plan)
+
+
+def _together(plan: Plan) -> Iterator[str]:
+    """The sets that were proved to fit, and what memory keeps apart."""
+    found = plan.residents
+    if found.sets:
+        yield "  loaded together, at most"
+    for each in found.sets:
+        names = " + ".join(f"{name} (kept)" if name in plan.policy.resident else name for name in each.models)
+        yield f"    {names}: {each.used_mib} of {each.room_mib} MiB on {each.pool}"
+    if found.bound:
+        yield f"    {found.bound}"
+    if found.refused:
+        yield "  never together, for want of memory"
+    yield from (f"    {item.reason}" for item in found.refused)
 
 
 def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
@@ -103,7 +119,7 @@ def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
     yield f"  concurrency  {model.concurrency}: {model.concurrency_why}"
     yield f"  grace        {model.grace_s:g} s; start timeout {model.start_timeout_s:g} s{'; pinned' if model.pinned else ''}"
     yield "  memory"
-    yield from (f"  {line}" for line in _sum(model.memory))
+    yield from (f"  {line}" for line in sum_lines(model.memory))
     if model.launch is None:
         yield f"  not started by us; reached at {model.url} as {model.served_name}"
         return
@@ -120,7 +136,8 @@ def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
         yield f"    {name}={value}"
 
 
-def _sum(memory: Memory) -> Iterator[str]:
+def sum_lines(memory: Memory) -> Iterator[str]:
+    """The terms of a model's memory with origin, reason and place, and their sum."""
     for term in memory.terms:
         place = f" ({term.span.file}:{term.span.line})" if term.span else ""
         yield f"  {term.name:<16} {_gib(term.bytes):>6} GiB  {term.origin}: {term.why}{place}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imageworks.commands.console import Step, fail, say
-from imageworks.commands.pipeline import Compiled, compile_stack, show_findings, stack_option, summary
+from imageworks.commands.pipeline import Compiled, compile_here, layers_option, local_changes, show_findings, summary
 
 if TYPE_CHECKING:
     from imageworks.commands.machine import Chosen
@@ -21,16 +21,14 @@ if TYPE_CHECKING:
     from imageworks.commands.session import Session
     from imageworks.plan.ir import Plan
 
-OUT = "generated"
-
 
 @click.command("up", help="Compile if needed, start everything, wait until the proxy serves. Ctrl-C stops everything.")
-@stack_option
+@layers_option
 @click.option("--profile", metavar="NAME", help="Hardware profile; default: what this machine matches.")
 @click.option("-d", "--detach", is_flag=True, help="Return when it serves; `imageworks down` stops it.")
 @click.option("--ask", "question", metavar="TEXT", help="Send TEXT to role:chat once it serves, print the answer.")
 @click.option("--once", is_flag=True, help="Stop everything again after --ask (or after readiness).")
-def command(stack: Path, profile: str | None, detach: bool, question: str | None, once: bool) -> int:
+def command(stack: tuple[Path, ...], profile: str | None, detach: bool, question: str | None, once: bool) -> int:
     """Exit 0 after an orderly end, 1 when something could not start."""
     if detach and once:
         return fail("--detach and --once exclude each other")
@@ -49,15 +47,15 @@ def _interruptible() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _compiled(stack: Path) -> Compiled | None:
+def _compiled(stack: tuple[Path, ...]) -> Compiled | None:
     """Compile, with the facts of weights on this disk that models.lock lacks; None after showing errors."""
     from imageworks.commands.weights import learn_facts
     from imageworks.store.package import StoreError
 
-    compiled = compile_stack(stack)
+    compiled = compile_here(stack)
     try:
         if not compiled.failed and learn_facts(compiled):
-            compiled = compile_stack(stack)
+            compiled = compile_here(stack)
     except StoreError as error:
         fail(str(error))
         return None
@@ -65,6 +63,8 @@ def _compiled(stack: Path) -> Compiled | None:
     if compiled.failed:
         say(f"\n{summary(compiled.diagnostics)}; nothing was started")
         return None
+    if compiled.local:
+        say(local_changes(compiled))
     return compiled
 
 
@@ -82,6 +82,7 @@ def _chosen(compiled: Compiled, flag: str | None) -> Chosen | None:
 
 
 def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | None, once: bool) -> int:
+    from imageworks.commands import kept
     from imageworks.commands.compile import write
     from imageworks.commands.running import Running
     from imageworks.commands.session import Session, SessionError, require_port, write_devices
@@ -96,10 +97,10 @@ def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | 
         fetch_packages(model.package for model in plan.models)
     except StoreError as error:
         return fail(str(error))
-    code = write(compiled, OUT, compiled.profiles)
+    code = write(compiled, compiled.out, compiled.profiles)
     if code:
         return code
-    session = Session(running, compiled.folder / OUT / plan.profile / "supervisord.conf")
+    session = Session(running, compiled.folder / compiled.out / plan.profile / "supervisord.conf")
     keep = False
     try:
         require_port(plan.proxy.host, plan.proxy.port)
@@ -107,6 +108,7 @@ def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | 
         with Step("starting supervisord and the proxy"):
             session.start(detached=detach)
             session.start_proxy(plan.proxy.host, plan.proxy.port)
+        kept.keep(compiled.folder, compiled.folder / compiled.out / plan.profile)  # what `apply` goes back to
         code = _serving(plan, question)
         if not (detach or once):
             _stay(session)
@@ -124,7 +126,7 @@ def _already(running: Running, plan: Plan, *, detach: bool) -> int:
 
     where = f"supervisord of this stack already runs (pid {running.pid()}, profile {current_profile(running)})"
     if detach and current_profile(running) == plan.profile:
-        say(f"{where}: {url(plan)}; to take over changes: imageworks down && imageworks up -d")
+        say(f"{where}: {url(plan)}; to take over changes: imageworks apply")
         return 0
     return fail(where, "look at it: imageworks status", "start anew: imageworks down && imageworks up")
 

@@ -36,12 +36,13 @@ def learn_facts(compiled: Compiled) -> bool:
     from imageworks.plan.sources import origin
 
     assert compiled.loaded is not None
-    stack = compiled.loaded.stack
-    lacking = {name: facts for name, facts in gather(compiled.loaded).items() if facts.missing}
+    views = compiled.loaded.views()
+    models = {name: model for view in views for name, model in view.stack.models.items()}
+    lacking = {name: facts for view in views for name, facts in gather(view).items() if facts.missing}
     fetch_packages(facts.files.package for facts in lacking.values())
     places = locations.tokens(compiled.folder, compiled.roots, os.environ)
     wanted = {
-        origin(stack.models, name): Weights(
+        origin(models, name): Weights(
             Path(contract.expand(facts.files.path, places)),
             Path(contract.expand(facts.files.mmproj, places)) if facts.files.mmproj else None,
         )

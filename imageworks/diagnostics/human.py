@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from imageworks.diagnostics import arithmetic
 from imageworks.diagnostics.model import Applicability, Diagnostic, Fix, Label, Severity, Span
 from imageworks.diagnostics.snippet import snippet, visible
 
@@ -91,7 +92,7 @@ class _Report:
             shown, key=lambda entry: (entry[0].span.file, entry[0].span.line, entry[0].span.column)
         ):
             yield from self._block(label, mark, colour)
-        for line in (*self.item.notes, *ways_out(self.item.fixes)):
+        for line in (*arithmetic.lines(self.item.sums), *self.item.notes, *ways_out(self.item.fixes)):
             yield f"{self._gutter('=')} {visible(line)}"
 
     @property

@@ -10,6 +10,7 @@ import json as json_text
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from imageworks.diagnostics import arithmetic
 from imageworks.diagnostics.model import Diagnostic, Severity
 
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
@@ -26,7 +27,8 @@ def github(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def _command(item: Diagnostic) -> str:
-    said = [item.message, *((item.primary.text,) if item.primary and item.primary.text else ()), *item.notes]
+    said = [item.message, *((item.primary.text,) if item.primary and item.primary.text else ())]
+    said += [*arithmetic.lines(item.sums), *item.notes]
     said += [f"fix: {fix.text}" for fix in item.fixes]
     place = [f"title={_property(item.code)}"]
     if item.primary is not None:
@@ -36,6 +38,7 @@ def _command(item: Diagnostic) -> str:
             f"line={span.line}",
             f"col={span.column}",
             f"endLine={span.end_line}",
+            *((f"endColumn={span.end_column}",) if span.line == span.end_line else ()),  # GitHub's own rule
             *place,
         ]
     return f"::{_LEVELS[item.severity]} {','.join(place)}::{_data(chr(10).join(said))}"

@@ -68,9 +68,42 @@ class Fix:
     edits: tuple[Edit, ...] = ()
 
 
+class Unit(StrEnum):
+    """What a sum counts."""
+
+    BYTES = "bytes"
+    TOKENS = "tokens"
+    MODELS = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One named part of a sum, in the sum's unit (negative where it takes away), with its origin and its place."""
+
+    name: str
+    amount: int
+    why: str = ""
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """The arithmetic that failed: the terms `needed` sum to more than the terms `available` at `where`."""
+
+    where: str
+    unit: Unit
+    needed: tuple[Term, ...]
+    available: tuple[Term, ...]
+
+    @property
+    def excess(self) -> int:
+        """How much is missing; zero or less when nothing is."""
+        return sum(term.amount for term in self.needed) - sum(term.amount for term in self.available)
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding. `code` is a key of `codes.CODES`; `notes` hold the reason, one line each."""
+    """One finding. `code` is a key of `codes.CODES`; `notes` hold the reason, one line each, `sums` what did not add up."""
 
     code: str
     message: str
@@ -79,6 +112,7 @@ class Diagnostic:
     secondary: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     fixes: tuple[Fix, ...] = ()
+    sums: tuple[Shortfall, ...] = ()
 
     @property
     def is_error(self) -> bool:

@@ -41,7 +41,8 @@ def misplaced(root: MapNode) -> Iterator[Diagnostic]:
 def _keys(model: MapNode, backend: ScalarNode) -> Iterator[Diagnostic]:
     for key, entry in model.entries.items():
         if backend.text not in BACKEND_KEYS.get(key, BACKENDS):
-            yield _foreign(key, entry.key, backend, BACKEND_KEYS[key])
+            left = entry.key.file != backend.span.file and bool(model.entries["backend"].shadowed)
+            yield _left_over(key, entry.key, backend) if left else _foreign(key, entry.key, backend, BACKEND_KEYS[key])
     source = model.get("source")
     if not isinstance(source, MapNode):
         return
@@ -55,6 +56,17 @@ def _keys(model: MapNode, backend: ScalarNode) -> Iterator[Diagnostic]:
 def _joined(key: Span, value: Node) -> tuple[str, int, int, int, int, int, int]:
     end = value.span
     return key.file, key.start, end.end, key.line, key.column, end.end_line, end.end_column
+
+
+def _left_over(key: str, span: Span, backend: ScalarNode) -> Diagnostic:
+    """A layer changed the backend and left a key of the old one standing below."""
+    return Diagnostic(
+        "IW205",
+        f"a layer changes the backend to {backend.text}, and `{key}` of the old one remains",
+        Label(span, f"belongs to backend {' and '.join(BACKEND_KEYS[key])}"),
+        secondary=(Label(backend.span, "changed here"),),
+        fixes=(Fix(f"{key}-: […]  or a model of its own in the layer"),),
+    )
 
 
 def _foreign(key: str, span: Span, backend: ScalarNode, owners: tuple[str, ...]) -> Diagnostic:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label
-from imageworks.model.closest import closest
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
+from imageworks.model.closest import closest, renaming
 from imageworks.model.names import entries, texts
 from imageworks.model.scalars import ID
 from imageworks.source.tree import MapNode, ScalarNode, at
@@ -31,10 +31,11 @@ def _unknown(root: MapNode, app: str, node: ScalarNode, known: list[str]) -> Dia
     path = at(root, "prompts", "path")
     folder = path.text if isinstance(path, ScalarNode) else "prompts"
     layers = ",".join(item.text for item in texts(root, "prompts", "layers")) or "base,app,user"
-    near = closest(node.text, known)
+    written = [name for name in known if ID.fullmatch(name)]
+    near = closest(node.text, written)
     label = f"did you mean `{near}`?" if near else "no such profile"
     fix = (
-        Fix("rename", Applicability.SAFE, (Edit(node.span, near),))
+        renaming(node.span, node.text, near, written)
         if near
         else Fix(f"write {folder}/{layers.split(',')[0]}/{app}/{node.text}.yaml")
     )

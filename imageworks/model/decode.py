@@ -7,17 +7,18 @@ one file is found in one run. Checks no reference between names: that is `names`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.findings import tell_all
+from imageworks.model.layers import LOCAL
 from imageworks.model.loaded import Path, Place
 from imageworks.model.stack import Stack
 from imageworks.model.written import Written
-from imageworks.source.tree import BrokenNode, Entry, MapNode, Node, ScalarNode, SeqNode, at, walk
+from imageworks.source.tree import BrokenNode, MapNode, Node, ScalarNode, SeqNode, at, walk
 
 
 class Refused:
@@ -33,12 +34,27 @@ def values(node: Node) -> Any:
         return {key: values(entry.value) for key, entry in node.entries.items()}
     if isinstance(node, SeqNode):
         return [values(item) for item in node.items]
-    return Written(node.text, plain=node.plain) if isinstance(node, ScalarNode) else _REFUSED
+    if isinstance(node, ScalarNode):
+        return Written(node.text, plain=node.plain, own=node.span.file == LOCAL)
+    return _REFUSED
 
 
 def places(root: MapNode) -> Mapping[Path, Place]:
     """Where every value of the tree stands."""
     return {path: Place(key, node.span) for path, key, node in walk(root)}
+
+
+def origins(root: MapNode) -> Mapping[Path, tuple[Place, ...]]:
+    """What each value stands over in lower layers, nearest first; only paths with something below."""
+    return dict(_origins(root, ()))
+
+
+def _origins(node: Node, path: Path) -> Iterator[tuple[Path, tuple[Place, ...]]]:
+    if isinstance(node, MapNode):
+        for name, entry in node.entries.items():
+            if entry.shadowed:
+                yield (*path, name), tuple(Place(below.key, below.value.span) for below in entry.shadowed)
+            yield from _origins(entry.value, (*path, name))
 
 
 def decode(root: MapNode, cut: frozenset[str] = frozenset()) -> tuple[Stack | None, tuple[Diagnostic, ...]]:
@@ -67,9 +83,9 @@ def _cleaned(root: MapNode, node: Node, path: Path, found: list[Diagnostic]) -> 
         for key, entry in node.entries.items():
             if _is_empty(entry.value):
                 found.append(_empty(root, (*path, key), Label(entry.key, "nothing stands after it")))
-                entries[key] = Entry(entry.key, BrokenNode(entry.key))
+                entries[key] = entry.with_value(BrokenNode(entry.key))
             else:
-                entries[key] = Entry(entry.key, _cleaned(root, entry.value, (*path, key), found))
+                entries[key] = entry.with_value(_cleaned(root, entry.value, (*path, key), found))
         return MapNode(entries, node.span)
     if isinstance(node, SeqNode):
         items = tuple(_cleaned(root, item, (*path, index), found) for index, item in enumerate(node.items))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
-from imageworks.model.closest import closest
+from imageworks.model.closest import closest, renaming
 from imageworks.model.grammar import keys_at, owners
 from imageworks.model.stack import SOURCE_KINDS, Stack
 from imageworks.source.tree import BrokenNode, MapNode, Node, Path, ScalarNode, child
@@ -35,6 +36,7 @@ class Spot:
         self.node: Node | None = root
         self.key: Span | None = None
         self.path: Path = ()
+        self.beside: frozenset[str] = frozenset()
         self.last_key = root.span
         self.refused = False
         self.about_key = loc[-1:] == ("[key]",)
@@ -45,8 +47,10 @@ class Spot:
 
     def _go(self, part: str | int) -> None:
         self.refused = self.refused or isinstance(self.node, BrokenNode)
-        entry = self.node.entries.get(str(part)) if isinstance(self.node, MapNode) else None
+        entries = self.node.entries if isinstance(self.node, MapNode) else {}
+        entry = entries.get(str(part))
         self.key = entry.key if entry is not None else None
+        self.beside = frozenset(name for name, other in entries.items() if entry and other.key.file == entry.key.file)
         self.last_key = self.key or self.last_key
         self.node = child(self.node, part)
         self.refused = self.refused or isinstance(self.node, BrokenNode)
@@ -112,11 +116,6 @@ def _suggested(span: Span, suggestion: Any) -> Fix:
     return Fix(suggestion.text, Applicability.SAFE if suggestion.safe else Applicability.CHOOSE, edits)
 
 
-def rename(span: Span, text: str) -> Fix:
-    """A safe fix that writes `text` at `span`."""
-    return Fix("rename", Applicability.SAFE, (Edit(span, text),))
-
-
 def _unknown_key(spot: Spot, top: type[BaseModel]) -> Diagnostic:
     key = spot.key or spot.value
     parent = spot.path[:-1]
@@ -131,10 +130,11 @@ def _unknown_key(spot: Spot, top: type[BaseModel]) -> Diagnostic:
             fixes=(Fix("remove it"),),
         )
     known = keys_at(parent, top)
-    near = closest(spot.name, known)
+    candidates = known - spot.beside  # a rename to a key that is there would make it twice
+    near = closest(spot.name, candidates)
     label = f"did you mean `{near}`?" if near else "no key of this name here"
     notes = () if near else (f"known here: {' '.join(sorted(known))}",)
-    fixes = (rename(key, near),) if near else (Fix("remove it"),)
+    fixes = (renaming(key, spot.name, near, candidates),) if near else (Fix("remove it"),)
     return Diagnostic("IW201", f"unknown key `{spot.name}`", Label(key, label), notes=notes, fixes=fixes)
 
 
@@ -151,7 +151,8 @@ def _derived_port(key: Span) -> Diagnostic:
 def _missing(root: MapNode, spot: Spot, top: type[BaseModel]) -> Diagnostic:
     if spot.path == ("version",) and top is Stack:
         start = Span(root.span.file, 0, 0, 1, 1, 1, 1)
-        fix = Fix("version: 1", Applicability.SAFE, (Edit(start, "version: 1\n"),))
+        edits = _first_line(root, "version: 1")
+        fix = Fix("version: 1", Applicability.SAFE if edits else Applicability.CHOOSE, edits)
         return Diagnostic(
             "IW210", "`version` is missing", Label(start, "the first line says which language this is"), fixes=(fix,)
         )
@@ -159,6 +160,15 @@ def _missing(root: MapNode, spot: Spot, top: type[BaseModel]) -> Diagnostic:
     notes = (f"{where} needs it",) if where else ("a stack needs it",)
     span = spot.last_key if where else Span(root.span.file, 0, 0, 1, 1, 1, 1)
     return Diagnostic("IW202", f"`{spot.name}` is missing", Label(span, f"has no `{spot.name}`"), notes=notes)
+
+
+def _first_line(root: MapNode, text: str) -> tuple[Edit, ...]:
+    """An edit that puts `text` on a line before the first key; none where the whole file is `{…}`."""
+    first = min((entry.key for entry in root.entries.values() if entry.key.file == root.span.file), default=None)
+    if first is None or first.start != root.span.start:
+        return ()
+    here = replace(first, end=first.start, end_line=first.line, end_column=first.column)
+    return (Edit(here, f"{text}\n{' ' * (first.column - 1)}"),)
 
 
 def _unknown_word(spot: Spot, known: list[str]) -> Diagnostic:
@@ -172,7 +182,7 @@ def _unknown_word(spot: Spot, known: list[str]) -> Diagnostic:
         words += ". Fields common to all backends are checked all the same; the special ones once this is known"
     notes = (words,) if is_backend or not near else ()
     label = f"did you mean `{near}`?" if near else "no word of this language"
-    fix = Fix(near, Applicability.SAFE, (Edit(spot.value, near),)) if near else None
+    fix = renaming(spot.value, spot.node.text, near, known, told=near) if near else None
     message = f"unknown {what} `{spot.node.text}`"
     return Diagnostic(
         "IW205" if is_backend else "IW208",

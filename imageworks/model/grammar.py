@@ -7,10 +7,11 @@ of its own, so that it cannot disagree with the types.
 from __future__ import annotations
 
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
+from imageworks.model.scalars import Duration, FreeMap, RelativePath, RootPath, Size, Text, Url
 from imageworks.model.stack import SOURCE_KINDS, Model, Stack
 
 Path = tuple[str | int, ...]
@@ -55,3 +56,50 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     if origin in {Union, UnionType}:
         return tuple(item for choice in get_args(annotation) for item in _alternatives(choice))
     return (annotation,)
+
+
+def takes_text(path: Path, top: type[BaseModel] = Stack) -> bool:
+    """True when the value at `path` is a free text, path or address: not a number, a name or a word of the language."""
+    return any(_validators(kind) & _TEXTS for kind in _kinds_at(path, top))
+
+
+def measure(path: Path, top: type[BaseModel] = Stack) -> str:
+    """`bytes` or `seconds` when the value at `path` is counted in them, else an empty text."""
+    readers = frozenset(reader for kind in _kinds_at(path, top) for reader in _validators(kind))
+    return "bytes" if readers & _validators(Size) else "seconds" if readers & _validators(Duration) else ""
+
+
+def _kinds_at(path: Path, top: type[BaseModel]) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = (top,)
+    for part in path:
+        found = tuple(below for kind in found for below in _kinds_below(kind, part))
+    return found
+
+
+def _kinds_below(kind: Any, part: str | int) -> tuple[Any, ...]:
+    """The annotated types of what stands under `part` in a value of type `kind`."""
+    if _validators(kind) & _FREE:
+        return (kind,)  # everything below a map of flags is passed on as it is
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if isinstance(plain, type) and issubclass(plain, BaseModel):
+        return _kinds(get_type_hints(plain, include_extras=True).get(str(part)))
+    if get_origin(plain) is dict:
+        return _kinds(get_args(plain)[1])
+    return _kinds(get_args(plain)[0]) if get_origin(plain) is tuple else ()
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a type, each with its own metadata."""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if get_origin(plain) in {Union, UnionType}:
+        return tuple(item for choice in get_args(plain) for item in _kinds(choice))
+    return (kind,)
+
+
+def _validators(kind: Any) -> frozenset[Any]:
+    """The functions that read the text of a value of type `kind`."""
+    return frozenset(item.func for item in getattr(kind, "__metadata__", ()) if isinstance(item, BeforeValidator))
+
+
+_FREE = _validators(FreeMap)
+_TEXTS = _validators(Text) | _validators(RelativePath) | _validators(RootPath) | _validators(Url) | _FREE

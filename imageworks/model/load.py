@@ -1,32 +1,29 @@
 """The front end: files -> a loaded stack, or every reason why not.
 
-Owns the order of the stages: read, parse, lay over the built-in layer, decode, check names, read the lock and the
-prompts. Never raises for what a person wrote. Looks at no hardware, clock, environment or network.
+Owns the order of the stages: read, parse, lay over each other, fill in variables, decode, check names, read the lock
+and the prompts. Never raises for what a person wrote. Looks at no hardware, clock, environment or network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from imageworks.diagnostics.model import Diagnostic, Label
-from imageworks.model import lock as lock_file
-from imageworks.model import prompt_files
+from imageworks.diagnostics.model import Diagnostic
 from imageworks.model.check import check
-from imageworks.model.decode import decode, places, without_empty
-from imageworks.model.layers import BUILT_IN, built_in, over_built_in
+from imageworks.model.decode import decode, origins, places, without_empty
+from imageworks.model.includes import Gathered
+from imageworks.model.layers import BUILT_IN, LOCAL, built_in, named, stacked
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import Lock
-from imageworks.model.names import entries, texts
+from imageworks.model.overrides import Layer, order, taken_out
 from imageworks.model.prompts import PromptProfile
+from imageworks.model.reading import Reader
 from imageworks.model.scalars import slug
-from imageworks.source import files as source_files
+from imageworks.model.stack import Stack
+from imageworks.model.variables import fill
 from imageworks.source.files import Files
-from imageworks.source.parse import Parsed, parse
-from imageworks.source.text import SourceFile
-from imageworks.source.tree import MapNode, ScalarNode, at
-
-LOCK = "models.lock"
+from imageworks.source.tree import MapNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,108 +35,141 @@ class Outcome:
     texts: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads inputs and remembers their hashes, texts and what went wrong."""
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The layers of the named files and those of the machine, lowest first."""
 
-    files: Files
-    inputs: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    found: list[Diagnostic] = field(default_factory=list)
+    files: tuple[Layer, ...]
+    local: tuple[Layer, ...]
 
-    def source(self, name: str) -> SourceFile | None:
-        """The text of the file `name`; None with a finding when there is none."""
-        try:
-            data = self.files.read(name)
-        except OSError as error:
-            self.found.append(source_files.unreadable(name, error))
-            return None
-        self.inputs[name] = source_files.sha256(data)
-        source, found = source_files.decode(name, data)
-        self.texts[name] = source.text if source is not None else data.decode("utf-8", "replace")
-        self.found += found
-        return source
-
-    def tree(self, name: str) -> Parsed:
-        """The tree of the YAML file `name`."""
-        source = self.source(name)
-        parsed = parse(source) if source is not None else Parsed(None, ())
-        self.found += parsed.diagnostics
-        return parsed
-
-    def names(self, folder: str) -> tuple[str, ...]:
-        """Names of the files below `folder`."""
-        try:
-            return self.files.names(folder)
-        except OSError as error:
-            self.found.append(source_files.unreadable(folder, error))
-            return ()
+    @property
+    def overridden(self) -> Iterator[str]:
+        """Profiles that see the stack differently, sorted, each once."""
+        yield from sorted({name for layer in (*self.files, *self.local) for name in layer.overrides})
 
 
-def load(stack_name: str, files: Files, folder_name: str) -> Outcome:
-    """Load the stack `stack_name` of `files`; `folder_name` gives it a name where the file does not."""
-    reader = _Reader(files)
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The stack as one profile sees it, or as all others do; `stack` is None after errors."""
+
+    root: MapNode
+    stack: Stack | None
+    named: frozenset[str]
+    prompts: Mapping[tuple[str, str], PromptProfile]
+    found: tuple[Diagnostic, ...]
+
+
+def load(stack: str | Sequence[str], files: Files, folder_name: str, *, local: bool = False) -> Outcome:
+    """Load the stack of the file `stack`, or of several, of which later ones win.
+
+    `folder_name` gives it a name where the files do not. With `local` the machine's own layer, stack.local.yaml, lies
+    above all where there is one.
+    """
+    reader = Reader(files)
     reader.texts[BUILT_IN] = built_in()[0].text
-    parsed = reader.tree(stack_name)
-    if parsed.root is None:
-        return Outcome(None, tuple(reader.found), reader.texts)
-    merged, about_layers = over_built_in(parsed.root, slug(folder_name) or "stack")
-    root, about_empty = without_empty(merged)
-    stack, about_types = decode(root, parsed.cut)
-    profiles = _prompts(reader, root)
-    reader.found += [*about_layers, *about_empty, *about_types, *check(root, parsed.cut, frozenset(profiles))]
-    lock = _lock(reader)
-    found = tuple(sorted(reader.found, key=_place))
-    if stack is None or any(finding.is_error for finding in found):
+    layers = _layers(reader, (stack,) if isinstance(stack, str) else stack, local=local)
+    if layers is None:
+        return Outcome(None, _sorted(reader.found), reader.texts)
+    name = slug(folder_name) or "stack"
+    whole = _view(reader, layers, name)
+    views = {each: _view(reader, layers, name, each) for each in layers.overridden if _has_profile(whole, each)}
+    lock = reader.lock()
+    found = _sorted([*reader.found, *whole.found, *_only_there(whole, views)])
+    if any(finding.is_error for finding in found):
         return Outcome(None, found, reader.texts)
-    named = frozenset(name for name, _ in entries(parsed.root, "roles"))
-    loaded = Loaded(stack, places(root), lock, named, profiles, dict(sorted(reader.inputs.items())))
-    return Outcome(loaded, found, reader.texts)
+    changed = tuple(_changes(layers.local))
+    overrides = {each: _loaded(view, lock, reader, changed, {}) for each, view in views.items()}
+    return Outcome(_loaded(whole, lock, reader, changed, overrides), found, reader.texts)
 
 
-def _place(finding: Diagnostic) -> tuple[str, int, str]:
-    return (
-        (finding.primary.span.file, finding.primary.span.start, finding.code)
-        if finding.primary
-        else ("", 0, finding.code)
+def _layers(reader: Reader, stacks: Sequence[str], *, local: bool) -> _Layers | None:
+    """All layers; None when one of the files could not be read."""
+    gathered = Gathered(reader.tree)
+    for name in stacks:
+        gathered.add(name)
+    count = len(gathered.files)
+    if local and reader.exists(LOCAL):
+        gathered.add(LOCAL)
+    reader.found += gathered.found
+    if not gathered.complete:
+        return None
+    layers = []
+    for file in gathered.files.values():
+        layer, found = taken_out(file.root)
+        reader.found += found
+        layers.append(layer)
+    return _Layers(tuple(layers[:count]), tuple(layers[count:]))
+
+
+def _view(reader: Reader, layers: _Layers, name: str, profile: str | None = None) -> _View:
+    trees = order(layers.files, layers.local, profile)
+    merged, about_layers = stacked(trees, name)
+    merged = MapNode(merged.entries, layers.files[-1].root.span)
+    filled, about_variables = fill(merged)
+    root, about_empty = without_empty(filled)
+    cut = frozenset(reader.cut)
+    stack, about_types = decode(root, cut)
+    prompts = reader.prompts(root)
+    about_names = check(root, cut, frozenset(prompts))
+    found = (*about_layers, *about_variables, *about_empty, *about_types, *about_names)
+    return _View(root, stack, frozenset(named(trees, "roles")), prompts, found)
+
+
+def _has_profile(view: _View, name: str) -> bool:
+    profiles = view.root.get("profiles")
+    return isinstance(profiles, MapNode) and name in profiles.entries
+
+
+def _only_there(whole: _View, views: Mapping[str, _View]) -> Iterator[Diagnostic]:
+    """What is found in a profile's own view and not in that of all."""
+    told = {(item.code, item.primary, item.message) for item in whole.found}
+    for view in views.values():
+        for item in view.found:
+            if (item.code, item.primary, item.message) not in told:
+                yield item
+        told |= {(item.code, item.primary, item.message) for item in view.found}
+
+
+def _loaded(view: _View, lock: Lock, reader: Reader, local: tuple[str, ...], overrides: Mapping[str, Loaded]) -> Loaded:
+    if view.stack is None:
+        raise RuntimeError("a stack without errors has a type")
+    inputs = dict(sorted(reader.inputs.items()))
+    return Loaded(
+        stack=view.stack,
+        places=places(view.root),
+        lock=lock,
+        named_roles=view.named,
+        prompt_profiles=view.prompts,
+        inputs=inputs,
+        origins=origins(view.root),
+        overrides=overrides,
+        local=local,
     )
 
 
-def _lock(reader: _Reader) -> Lock:
-    try:
-        reader.files.read(LOCK)
-    except FileNotFoundError:
-        return Lock()
-    except OSError:
-        pass  # told by `source` below
-    source = reader.source(LOCK)
-    if source is None:
-        return Lock()
-    try:
-        return lock_file.read(source.text)
-    except ValueError as error:
-        label = Label(source.span(0, 1), str(error))
-        reader.found.append(
-            Diagnostic(
-                "IW113", f"{LOCK} cannot be used", label, notes=("it is written by imageworks up, never by hand",)
-            )
-        )
-        return Lock()
+def _changes(layers: Sequence[Layer]) -> Iterator[str]:
+    """Dotted paths of what `layers` set, as written there."""
+    for layer in layers:
+        yield from _leaves(layer.root, "")
+        for profile, override in layer.overrides.items():
+            yield from _leaves(override, f"profiles.{profile}.override.")
 
 
-def _prompts(reader: _Reader, root: MapNode) -> Mapping[tuple[str, str], PromptProfile]:
-    """All prompt profiles of the stack's layers; one that cannot be read is told and left out."""
-    path = at(root, "prompts", "path")
-    if path is not None and (not isinstance(path, ScalarNode) or path.text.startswith((".", "~", "/"))):
-        return {}  # refused by its type
-    folder = path.text.strip("/") if isinstance(path, ScalarNode) else "prompts"
-    layers = tuple(item.text for item in texts(root, "prompts", "layers")) or ("base", "app", "user")
-    trees: dict[tuple[str, tuple[str, str]], MapNode] = {}
-    for name in reader.names(folder):
-        place = prompt_files.prompt_place(name, folder, layers)
-        tree = reader.tree(name).root if place is not None else None
-        if place is not None and tree is not None:
-            trees[place] = tree
-    profiles, found = prompt_files.assemble(trees, layers)
-    reader.found += found
-    return profiles
+def _leaves(node: MapNode, prefix: str) -> Iterator[str]:
+    for key, entry in node.entries.items():
+        if prefix == "" and key in {"version", "include"}:
+            continue
+        if isinstance(entry.value, MapNode) and entry.value.entries:
+            yield from _leaves(entry.value, f"{prefix}{key}.")
+        elif not isinstance(entry.value, MapNode):
+            yield f"{prefix}{key}"
+
+
+def _sorted(found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    return tuple(sorted(dict.fromkeys(found), key=_place))
+
+
+def _place(finding: Diagnostic) -> tuple[str, int, str]:
+    if finding.primary is None:
+        return "", 0, finding.code
+    return finding.primary.span.file, finding.primary.span.start, finding.code

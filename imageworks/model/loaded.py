@@ -31,7 +31,9 @@ class Loaded:
     `places` maps a path such as `("models", "qwen", "context")` to its spans; values that came from the
     built-in layer carry spans of the file `<built-in>`. `named_roles` are the roles that the user's own file
     names under `roles:` (an empty built-in role is only a note). `inputs` maps each input file's name,
-    relative to the stack, to the sha256 of its bytes.
+    relative to the stack, to the sha256 of its bytes. `origins` maps a path to what its value stands over in
+    lower layers, nearest first. `overrides` maps a profile with an `override` to the stack as that profile sees it;
+    ask `on(profile)`. `local` are the dotted paths that the machine's own layer changes.
     """
 
     stack: Stack
@@ -40,6 +42,17 @@ class Loaded:
     named_roles: frozenset[str]
     prompt_profiles: Mapping[tuple[str, str], PromptProfile]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[Path, tuple[Place, ...]] = field(default_factory=dict)
+    overrides: Mapping[str, Loaded] = field(default_factory=dict)
+    local: tuple[str, ...] = ()
+
+    def on(self, profile: str) -> Loaded:
+        """The stack as `profile` sees it: with its override laid over, or this one."""
+        return self.overrides.get(profile, self)
+
+    def views(self) -> tuple[Loaded, ...]:
+        """This stack, and each profile's own view of it."""
+        return (self, *self.overrides.values())
 
     def key(self, *path: str | int) -> Span | None:
         """Span of the key at `path`, or of the nearest ancestor that has one."""

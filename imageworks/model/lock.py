@@ -27,6 +27,7 @@ class Architecture(BaseModel):
     kv_heads: int = Field(ge=0)
     head_dim: int = Field(ge=0)
     context_limit: int | None = Field(None, ge=1, description="longest context the weights were made for")
+    classes: tuple[str, ...] | None = Field(None, description="class names in config.json: what vLLM looks up")
 
 
 class LockedFile(BaseModel):

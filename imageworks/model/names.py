@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
-from imageworks.model.closest import closest
+from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
+from imageworks.model.closest import closest, renaming
 from imageworks.model.layers import BUILT_IN
 from imageworks.model.scalars import ID
 from imageworks.source.tree import Entry, MapNode, ScalarNode, SeqNode, at
@@ -66,6 +66,8 @@ class Reference:
     code: str
     message: str
     reason: str
+    beside: frozenset[str] = frozenset()
+    """Names that stand beside it already, so that it cannot have been meant to be one of them."""
 
 
 def references(root: MapNode) -> Iterator[Reference]:
@@ -88,9 +90,11 @@ def references(root: MapNode) -> Iterator[Reference]:
 
 
 def _of_model(root: MapNode, model: str) -> Iterator[Reference]:
-    for role, entry in entries(root, "models", model, "roles"):
+    roles = dict(entries(root, "models", model, "roles"))
+    for role, entry in roles.items():
         reason = f"a client asking role:{role} would never get this model"
-        yield Reference(role, entry.key, "roles", "IW301", "model serves an undeclared role", reason)
+        message = "model serves an undeclared role"
+        yield Reference(role, entry.key, "roles", "IW301", message, reason, frozenset(roles))
     same = at(root, "models", model, "source", "same_as")
     if isinstance(same, ScalarNode):
         reason = "its bytes are those of a declared model"
@@ -119,20 +123,28 @@ def dangling(root: MapNode, known: Declared) -> Iterator[Diagnostic]:
 def _unknown(reference: Reference, names: Mapping[str, Span], known: Declared) -> Diagnostic:
     want = KINDS[reference.section]
     other = known.kind_of(reference.text)
-    near = closest(reference.text, names)
+    candidates = names.keys() - reference.beside
+    near = closest(reference.text, candidates)
     fixes: tuple[Fix, ...] = ()
     label = f"no {want} of this name"
     if other is not None:
         label = f"`{reference.text}` is a {other}, this wants a {want}"
     elif near is not None:
-        line = "" if names[near].file == BUILT_IN else f" (line {names[near].line})"
+        line = _line(names[near], reference.span.file)
         label = f"no {want} of this name; did you mean `{near}`{line}?"
-        fixes = (Fix("rename", Applicability.SAFE, (Edit(reference.span, near),)),)
+        fixes = (renaming(reference.span, reference.text, near, candidates),)
     else:
         fixes = (Fix(f"declare it under {reference.section}:, or remove it"),)
     return Diagnostic(
         reference.code, reference.message, Label(reference.span, label), notes=(reference.reason,), fixes=fixes
     )
+
+
+def _line(span: Span, file: str) -> str:
+    """Where `span` is, for someone who looks at `file`; nothing for what is built in."""
+    if span.file == BUILT_IN:
+        return ""
+    return f" (line {span.line})" if span.file == file else f" ({span.file}:{span.line})"
 
 
 def cycles(root: MapNode) -> Iterator[Diagnostic]:

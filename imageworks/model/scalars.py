@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from imageworks.model.units import (
     parse_count,
@@ -27,6 +27,7 @@ from imageworks.model.written import Suggestion, Written, instead, reads, refuse
 
 ID = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 ID_LENGTH = 63
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 LAST_PORT = 65_535
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ABSOLUTE = re.compile(r"/|\\|~|[A-Za-z]:[/\\]")
@@ -80,6 +81,14 @@ def _id(text: str) -> str:
     )
 
 
+def _variable(text: str) -> str:
+    if VARIABLE.fullmatch(text):
+        return text
+    near = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_0123456789")
+    note = "capital letters, digits and _, a letter first"
+    raise refuse("IW211", f"`{text}` cannot name a variable", note, fixes=instead(near) if near else ())
+
+
 def _path(text: str) -> str:
     if _ABSOLUTE.match(text):
         raise _absolute(text)
@@ -91,9 +100,16 @@ def _path(text: str) -> str:
     return "/".join(parts)
 
 
+def _root_path(value: Any) -> Any:
+    """A relative path, or an absolute one in the machine's own layer."""
+    if isinstance(value, Written) and value.own and value.startswith("/"):
+        return f"/{_path(value.strip('/'))}"
+    return _relative(value)
+
+
 def _absolute(text: str) -> Exception:
     folder, _, name = text.rstrip("/").rpartition("/")
-    told = f"{name}; where its root is on this machine is said by an environment variable: IMAGEWORKS_MODELS={folder or '/'}"
+    told = f"{name}, and in stack.local.yaml  roots: {{models: {{default: {folder or '/'}}}}}"
     fixes = (Suggestion(told, name),) if _PLAIN_NAME.fullmatch(name) else ()
     note = "generated/ is compared on every machine"
     return refuse("IW304", "absolute path", "holds on one machine only", note, fixes=fixes)
@@ -124,6 +140,12 @@ def _url(text: str) -> str:
     if match[2] is not None:
         raise refuse("IW306", "a password stands in the address", "it would be committed")
     return text.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _mig_profile(text: str) -> str:
+    if re.fullmatch(r"[1-7]g\.[0-9]{1,3}gb", text) is None:
+        raise refuse("IW213", f"`{text}` is not a MIG profile", "as nvidia-smi -L names it, such as 3g.40gb")
+    return text
 
 
 def _port(text: str) -> int:
@@ -173,7 +195,28 @@ def _schema_version(text: str) -> int:
     raise refuse("IW210", f"version {text} is not known", label, fixes=instead("1"))
 
 
-AtLeastOne = Annotated[int, BeforeValidator(reads("a count", _at_least_one)), Field(ge=1)]
+# What an editor may accept before we read the text ourselves: never less than we do.
+_TEXT = ["string", "number", "boolean"]
+_COUNT = (["integer", "string"], "[0-9](?:_?[0-9])*")
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_SIZE = f"{_NUMBER}(?:KiB|MiB|GiB|TiB)"
+_VERSION = r"[0-9]{1,4}(?:\.[0-9]{1,4})?"
+_DURATION = "(?=.)" + "".join(f"(?:{_NUMBER}{unit})?" for unit in ("d", "h", "m", "s", "ms"))
+
+
+def _range_of(end: str) -> str:
+    return rf"\s*(?:=\s*{end}|>=\s*{end}(?:\s*<\s*{end})?|<\s*{end})\s*"
+
+
+def _in_editors(kind: str | list[str] | None = None, pattern: str | None = None, **more: Any) -> WithJsonSchema:
+    """The JSON Schema of a scalar as YAML readers see it: `9.88GiB` is a string there, `8192` a number."""
+    wanted = {"type": kind, "pattern": pattern and f"^(?:{pattern})$", **more}
+    return WithJsonSchema({key: value for key, value in wanted.items() if value is not None})
+
+
+AtLeastOne = Annotated[
+    int, BeforeValidator(reads("a count", _at_least_one)), Field(ge=1), _in_editors(*_COUNT, minimum=1)
+]
 
 
 class Range(BaseModel):
@@ -220,27 +263,83 @@ def _one_or_range(value: Any) -> str:
     return "<range>" if isinstance(value, dict | Range) else "<one>"
 
 
-Text = Annotated[str, BeforeValidator(reads("a text", str))]
-SomeText = Annotated[Text, Field(min_length=1)]
-Url = Annotated[str, BeforeValidator(reads("an address such as http://192.168.1.20:8000", _url))]
-Id = Annotated[str, BeforeValidator(reads("an id", _id))]
-RelativePath = Annotated[str, BeforeValidator(reads("a path", _path))]
-Sha256 = Annotated[str, BeforeValidator(reads("a SHA-256", _sha256))]
-Truth = Annotated[bool, BeforeValidator(reads("true or false", _truth))]
-Size = Annotated[int, BeforeValidator(reads("a size such as 9.88GiB", parse_size)), Field(ge=0)]
-SizeRange = Annotated[SizeBounds, BeforeValidator(reads('a range of sizes such as ">=15GiB"', _size_range))]
-VersionRange = Annotated[VersionBounds, BeforeValidator(reads('a range of versions such as ">=8.0"', _version_range))]
-Duration = Annotated[float, BeforeValidator(reads("a duration such as 5m", parse_duration)), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(reads("a count", parse_count)), Field(ge=0)]
-Tokens = Annotated[int, BeforeValidator(reads("a number of tokens", _at_least_one)), Field(ge=1)]
-Pixels = Annotated[int, BeforeValidator(reads("a length such as 1024px", parse_pixels)), Field(ge=1)]
-Priority = Annotated[int, BeforeValidator(reads("a priority 0..100", parse_priority)), Field(ge=0, le=100)]
-Port = Annotated[int, BeforeValidator(reads("a port", _port)), Field(ge=1, le=LAST_PORT)]
-Whole = Annotated[int, BeforeValidator(reads("a whole number", _whole))]
-Number = Annotated[float, BeforeValidator(reads("a number", parse_number))]
-Address = Annotated[tuple[str, int], BeforeValidator(reads("an address such as 127.0.0.1:8100", _address))]
-SchemaVersion = Annotated[Literal[1], BeforeValidator(reads("the number 1", _schema_version))]
-FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map)]
+Text = Annotated[str, BeforeValidator(reads("a text", str)), _in_editors(_TEXT)]
+SomeText = Annotated[Text, Field(min_length=1), _in_editors(_TEXT, minLength=1)]
+MigProfile = Annotated[
+    str, BeforeValidator(reads("a MIG profile", _mig_profile)), _in_editors("string", r"[1-7]g\.[0-9]{1,3}gb")
+]
+Url = Annotated[
+    str,
+    BeforeValidator(reads("an address such as http://192.168.1.20:8000", _url)),
+    _in_editors("string", r"(?:https?://|\$\{).*"),
+]
+Id = Annotated[str, BeforeValidator(reads("an id", _id)), _in_editors(_TEXT, ID.pattern, maxLength=ID_LENGTH)]
+VariableName = Annotated[str, BeforeValidator(reads("a name", _variable)), _in_editors("string", VARIABLE.pattern)]
+_relative = reads("a path", _path)
+RelativePath = Annotated[str, BeforeValidator(_relative), _in_editors(_TEXT, r"[^/\\~][^\\]*")]
+RootPath = Annotated[str, BeforeValidator(_root_path), _in_editors(_TEXT)]
+Sha256 = Annotated[str, BeforeValidator(reads("a SHA-256", _sha256)), _in_editors("string", "[0-9a-f]{64}")]
+Truth = Annotated[
+    bool, BeforeValidator(reads("true or false", _truth)), _in_editors(enum=[True, False, "true", "false"])
+]
+Size = Annotated[
+    int, BeforeValidator(reads("a size such as 9.88GiB", parse_size)), Field(ge=0), _in_editors("string", _SIZE)
+]
+SizeRange = Annotated[
+    SizeBounds,
+    BeforeValidator(reads('a range of sizes such as ">=15GiB"', _size_range)),
+    _in_editors("string", _range_of(_SIZE)),
+]
+VersionRange = Annotated[
+    VersionBounds,
+    BeforeValidator(reads('a range of versions such as ">=8.0"', _version_range)),
+    _in_editors("string", _range_of(_VERSION)),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(reads("a duration such as 5m", parse_duration)),
+    Field(ge=0),
+    _in_editors("string", _DURATION),
+]
+Count = Annotated[int, BeforeValidator(reads("a count", parse_count)), Field(ge=0), _in_editors(*_COUNT, minimum=0)]
+Tokens = Annotated[
+    int, BeforeValidator(reads("a number of tokens", _at_least_one)), Field(ge=1), _in_editors(*_COUNT, minimum=1)
+]
+Pixels = Annotated[
+    int,
+    BeforeValidator(reads("a length such as 1024px", parse_pixels)),
+    Field(ge=1),
+    _in_editors("string", "[1-9][0-9]{0,5}px"),
+]
+Priority = Annotated[
+    int,
+    BeforeValidator(reads("a priority 0..100", parse_priority)),
+    Field(ge=0, le=100),
+    _in_editors(["integer", "string"], "[0-9]{1,3}", minimum=0, maximum=100),
+]
+Port = Annotated[
+    int,
+    BeforeValidator(reads("a port", _port)),
+    Field(ge=1, le=LAST_PORT),
+    _in_editors(*_COUNT, minimum=1, maximum=LAST_PORT),
+]
+Whole = Annotated[
+    int, BeforeValidator(reads("a whole number", _whole)), _in_editors(["integer", "string"], f"-?{_COUNT[1]}")
+]
+Number = Annotated[
+    float,
+    BeforeValidator(reads("a number", parse_number)),
+    _in_editors(["number", "string"], r"-?[0-9]{1,9}(\.[0-9]{1,9})?"),
+]
+Address = Annotated[
+    tuple[str, int],
+    BeforeValidator(reads("an address such as 127.0.0.1:8100", _address)),
+    _in_editors("string", ".+:[0-9]{1,5}"),
+]
+SchemaVersion = Annotated[
+    Literal[1], BeforeValidator(reads("the number 1", _schema_version)), _in_editors(enum=[1, "1"])
+]
+FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map), _in_editors("object")]
 TokensOrRange = Annotated[
     Annotated[Tokens, Tag("<one>")] | Annotated[Range, Tag("<range>")], Discriminator(_one_or_range)
 ]

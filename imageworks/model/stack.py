@@ -9,7 +9,7 @@ a finding about a value is placed through its path (`("models", "qwen", "context
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -21,11 +21,13 @@ from imageworks.model.scalars import (
     Duration,
     FreeMap,
     Id,
+    MigProfile,
     Number,
     Pixels,
     Port,
     Priority,
     RelativePath,
+    RootPath,
     SchemaVersion,
     Sha256,
     Size,
@@ -36,6 +38,7 @@ from imageworks.model.scalars import (
     TokensOrRange,
     Truth,
     Url,
+    VariableName,
     VersionRange,
     Whole,
 )
@@ -48,6 +51,7 @@ Quantization = Literal[
 Strategy = Literal["load_unload", "concurrent_limited", "tensor_parallel_or_distributed", "concurrent_full"]
 SelectionBias = Literal["vram_efficient", "balanced", "quality"]
 Placement = Literal["auto", "gpu", "cpu"]
+Override = dict[str, Any]
 
 
 class Part(BaseModel):
@@ -60,7 +64,7 @@ class Root(Part):
     """A directory of the machine that runs the stack; outputs carry its name, never its path."""
 
     env: SomeText | None = Field(None, description="environment variable that overrides the directory")
-    default: RelativePath = Field(description="directory relative to stack.yaml")
+    default: RootPath = Field(description="directory relative to stack.yaml; absolute only in stack.local.yaml")
 
 
 class Roots(Part):
@@ -82,6 +86,7 @@ class Defaults(Part):
 class VllmBackend(Part):
     """vLLM, started by us."""
 
+    version: SomeText = Field("0.32.0", description="the installed vLLM; decides which flags and networks are known")
     command: SomeText = Field("vllm", description="program that is run, looked up on PATH")
 
 
@@ -106,12 +111,33 @@ class Backends(Part):
     ollama: OllamaBackend = OllamaBackend()
 
 
+class DeviceMatch(Part):
+    """One GPU of a machine whose GPUs differ, or one MIG slice."""
+
+    vram: SizeRange | None = Field(None, description="NVML total of this GPU or slice")
+    compute: VersionRange | None = Field(None, description="compute capability")
+    mig: MigProfile | None = Field(None, description="a MIG slice of this profile, such as 3g.40gb; else a whole card")
+
+    @property
+    def floor(self) -> int:
+        """Bytes that the plan may use: the lower end of `vram`; for a slice without it nine tenths of its name's GB."""
+        if self.vram is not None:
+            return self.vram.low
+        return 0 if self.mig is None else int(self.mig.split(".")[1].removesuffix("gb")) * 900_000_000
+
+
 class Match(Part):
     """Which machines a profile is for. The lower end of `vram` is what the plan may use."""
 
-    gpus: Count = Field(description="exact number of GPUs (0: a machine without one)")
+    gpus: Count | None = Field(None, description="exact number of equal GPUs (0: a machine without one)")
     vram: SizeRange | None = Field(None, description="NVML total of each GPU")
     compute: VersionRange | None = Field(None, description="compute capability of each GPU")
+    devices: tuple[DeviceMatch, ...] = Field((), description="instead of gpus, vram and compute: each GPU or MIG slice")
+
+    @property
+    def slots(self) -> tuple[DeviceMatch, ...]:
+        """What each GPU slot of the plan asks of its device."""
+        return self.devices or (DeviceMatch(vram=self.vram, compute=self.compute),) * (self.gpus or 0)
 
 
 class Profile(Part):
@@ -129,6 +155,10 @@ class Profile(Part):
     selection_bias: SelectionBias = Field("balanced", description="tie-break after prefer_quantizations")
     start_timeout: Duration | None = Field(None, description="replaces defaults.start_timeout on this hardware")
     grace: Duration | None = Field(None, description="replaces defaults.grace on this hardware")
+    override: Override = Field(
+        default_factory=dict,
+        description="keys of the stack that this profile sees differently; lies above all files, empty in the typed stack",
+    )
 
 
 class PathSource(Part):
@@ -289,6 +319,20 @@ class Group(Part):
 
     models: tuple[Id, ...] = Field(description="loaded together")
     profiles: tuple[Id, ...] = Field(description="where")
+    allocation: Literal["custom", "balanced", "priority"] = Field(
+        "custom",
+        description="each its need; equal shares of the GPU; or shares by the highest role priority of each model",
+    )
+    startup: Literal["sequential", "parallel"] = Field(
+        "sequential", description="where all stay loaded: one start after the other, or at once on different devices"
+    )
+
+
+class Ports(Part):
+    """Where the loopback ports of models come from."""
+
+    first: Port = Field(24001, description="lowest port of a model")
+    last: Port = Field(32767, description="highest; by default the last one below Linux's ephemeral ports")
 
 
 class Binding(Part):
@@ -341,18 +385,27 @@ class VllmScriptsTarget(Part):
     enabled: Truth = Field(default=True, description="written or not")
 
 
+class LlamaSwapTarget(Part):
+    """llama-swap.yaml: the profile for people who run llama-swap instead of our proxy."""
+
+    enabled: Truth = Field(default=False, description="written or not")
+
+
 class Targets(Part):
     """Which outputs are written."""
 
     supervisord: SupervisordTarget = SupervisordTarget()
     systemd: SystemdTarget = SystemdTarget()
     vllm_scripts: VllmScriptsTarget = VllmScriptsTarget()
+    llama_swap: LlamaSwapTarget = LlamaSwapTarget()
 
 
 class Stack(Part):
     """The whole declared system."""
 
     version: SchemaVersion = Field(description="of this language")
+    include: tuple[RelativePath, ...] = Field((), description="files below this one, relative to it")
+    variables: dict[VariableName, Text] = Field(default_factory=dict, description="texts for `${NAME}` in other texts")
     name: Id = Field(description="prefix of systemd units; names the stack in generated files")
     defaults: Defaults
     roots: Roots
@@ -361,6 +414,7 @@ class Stack(Part):
     models: dict[Id, Model]
     roles: dict[Id, Role]
     groups: dict[Id, Group] = Field(default_factory=dict)
+    ports: Ports = Ports()
     prompts: Prompts = Prompts()
     proxy: Proxy = Proxy()
     targets: Targets = Targets()

@@ -14,15 +14,21 @@ from pydantic_core import PydanticCustomError
 
 
 class Written(str):
-    """The text of a scalar as written; `plain` is false when it was quoted or a block text."""
+    """The text of a scalar as written.
 
-    __slots__ = ("plain",)
+    `plain` is false when it was quoted or a block text; `own` is true in the machine's own layer, which is never
+    committed and may name places of this machine.
+    """
+
+    __slots__ = ("own", "plain")
     plain: bool
+    own: bool
 
-    def __new__(cls, text: str, *, plain: bool) -> Self:
+    def __new__(cls, text: str, *, plain: bool, own: bool = False) -> Self:
         """`text` as it stood in the file."""
         written = super().__new__(cls, text)
         written.plain = plain
+        written.own = own
         return written
 
 

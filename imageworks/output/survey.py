@@ -139,9 +139,10 @@ def survey_beside(folder: Path, files: Mapping[str, Artifact], manifests: Mappin
     """Judge files outside the profiles' folders; one is ours when any profile's manifest says so. Raises OSError."""
     sorting = _Sorting()
     for path, file in files.items():
-        data = content(folder / path)
+        place = Path(os.path.normpath(folder / path))  # `folder` itself need not be there yet
+        data = content(place)
         hashes = {manifest.outputs[path] for manifest in manifests.values() if path in manifest.outputs}
         known = digest(data) if data is not None and digest(data) in hashes else next(iter(sorted(hashes)), None)
-        if pile := _verdict(folder / path, data, file, known):
+        if pile := _verdict(place, data, file, known):
             sorting.add(pile, path)
     return sorting.found()

@@ -1,7 +1,7 @@
 """Putting a folder in place in one step.
 
-Owns the order of system calls that makes a half-written generation impossible: every file is written and synced
-in a new folder beside, what is not ours is linked into it, then both folders change names (renameat2 with
+Owns the order of system calls that makes a half-written generation impossible: every file is written in a new
+folder beside, what is not ours is linked into it, all of it is flushed at once, then both folders change names (renameat2 with
 RENAME_EXCHANGE; where the file system has none, two renames that `recover` completes). Judges nothing.
 """
 
@@ -56,12 +56,28 @@ def recover(out_dir: Path) -> None:
 
 
 def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Create `path` with `data` on stable storage; the umask applies to `mode`. Raises OSError."""
+    """Create `path` with `data`; the umask applies to `mode`. On stable storage only after `flush`. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(handle)
+
+
+def flush(folder: Path) -> None:
+    """Bring all that was written to the file system of `folder` to stable storage, in one call (syncfs(2)).
+
+    Two hundred files cost one wait instead of two hundred. Raises OSError.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        os.sync()
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if call(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(handle)
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
@@ -70,6 +86,7 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     new.unlink(missing_ok=True)
     try:
         write_file(new, data, mode)
+        flush(path.parent)
         new.replace(path)
     except OSError:
         new.unlink(missing_ok=True)
@@ -100,8 +117,6 @@ def stage(place: Path, files: Iterable[Artifact], foreign: Iterable[str]) -> Pat
         for file in files:
             (new / file.path).parent.mkdir(parents=True, exist_ok=True)
             write_file(new / file.path, file.text.encode(), file.mode)
-        for folder in {new, *(path for path in new.rglob("*") if path.is_dir() and not path.is_symlink())}:
-            sync(folder)
     except OSError:
         shutil.rmtree(new, ignore_errors=True)
         raise

@@ -158,6 +158,8 @@ def _perform(generation: _Generation) -> None:
             if _touched(found):
                 place = out_dir / one.profile
                 staged.append((swap.stage(place, one.inside.values(), found.foreign), place))
+        if staged:
+            swap.flush(out_dir)
         for path in (
             *generation.beside_found.write,
             *generation.beside_found.edited,

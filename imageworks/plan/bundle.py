@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from imageworks.model.loaded import Loaded
@@ -16,15 +17,15 @@ from imageworks.model.prompts import PromptProfile
 from imageworks.plan.ir import Bundle, Prompt, PromptBinding
 
 
-def canonical(value: Any) -> str:
-    """One text per meaning: sorted keys, no blanks, NFC."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def canonical(value: Any, parts: Callable[[Any], Any] | None = None) -> str:
+    """One text per meaning: sorted keys, no blanks, NFC. `parts` turns a value that is not JSON into one that is."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=parts)
     return unicodedata.normalize("NFC", text)
 
 
-def sha256(value: Any) -> str:
+def sha256(value: Any, parts: Callable[[Any], Any] | None = None) -> str:
     """Hex digest of the canonical text of `value`."""
-    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical(value, parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def bundle(loaded: Loaded) -> Bundle:

@@ -206,12 +206,49 @@ class PlannedRole:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How models share this profile's memory. `resident` are started at once and kept (groups on concurrent_full, pinned models)."""
+    """How models share this profile's memory. `resident` are started at once and kept (groups on concurrent_full, pinned models).
+
+    `in_turn` are sets of residents that are started one after the other (groups with `startup: sequential`).
+    """
 
     strategy: str
     max_concurrent_models: int
     host_memory: int
     resident: tuple[str, ...]
+    in_turn: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentSet:
+    """Models that can be loaded together, to which no other can be added; MiB in the pool that they fill most.
+
+    `pool` is a GPU, or the host memory for models on the CPU: those two never compete.
+    """
+
+    models: tuple[str, ...]
+    pool: str
+    used_mib: int
+    room_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Models that cannot be loaded together, and the sum or number that says so."""
+
+    models: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    """What may be loaded together here: the largest sets, or where `bound` is set only the fullest of too many.
+
+    `refused` are pairs that the number of models at once would allow and memory does not.
+    """
+
+    sets: tuple[ResidentSet, ...] = ()
+    bound: str = ""
+    refused: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +306,7 @@ class Options:
     systemd_scope: Literal["user", "system"]
     systemd_prefix: str
     vllm_scripts: bool
+    llama_swap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +324,8 @@ class Plan:
 
     `hash` is the sha256 of the canonical JSON of everything else, spans left out: two stacks that mean the
     same have the same hash; `inputs` (bytes of the sources) and `out` (folder of generated files, relative to
-    the stack) are left out too, for they say nothing about what runs. `stop_wait_s` is the second link of the timeout chain, for every program.
+    the stack) are left out too, for they say nothing about what runs, and `residents`, which follows from the rest and
+    decides nothing. `stop_wait_s` is the second link of the timeout chain, for every program.
     """
 
     stack: str
@@ -304,6 +343,7 @@ class Plan:
     inputs: Mapping[str, str]
     out: str
     hash: str
+    residents: Residents = field(default_factory=Residents)
 
     def model(self, model_id: str) -> PlannedModel | None:
         """The placed model of this id."""

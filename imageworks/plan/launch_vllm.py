@@ -1,6 +1,6 @@
 """The command line of `vllm serve`.
 
-Owns the derived flags and the passing on of typed ones. How vLLM uses the two memory flags was read in its source
+Owns the derived flags and the passing on of typed ones, which `vllm_rules` has checked. How vLLM uses the two memory flags was read in its source
 (v1/worker: `request_memory`, `determine_available_memory`), see docs/decisions/012: the KV bytes bound the cache
 exactly; the utilization is only the start check, free memory >= utilization x the card's own total.
 """
@@ -12,30 +12,15 @@ from collections.abc import Iterator
 from math import floor
 from typing import Any
 
-from imageworks.diagnostics.model import Diagnostic, Fix, Label
-from imageworks.model.loaded import Loaded
+from imageworks.diagnostics.model import Span
+from imageworks.model.vllm_table import VllmFlag, table
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import Flag
-from imageworks.plan.launch_words import Seat, equals, word
-from imageworks.plan.text import gib, plural
+from imageworks.plan.launch_words import Seat, equals, pair, word
+from imageworks.plan.text import gib
 
 ENV = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """Nothing is downloaded behind the user's back, nothing is reported home."""
-
-DERIVED = {
-    "host": "proxy and backend use it",
-    "port": "unit and route both use it",
-    "served-model-name": "the readiness check asks for it",
-    "max-model-len": "models.M.context",
-    "max-num-seqs": "models.M.concurrency",
-    "gpu-memory-utilization": "the memory sum of the profile",
-    "kv-cache-memory-bytes": "context x concurrency, or vram.kv",
-    "kv-cache-memory": "context x concurrency, or vram.kv",
-    "limit-mm-per-prompt": "roles.R.images.max",
-    "tensor-parallel-size": "the profile's GPUs and tensor_parallel_above",
-    "model": "models.M.source",
-}
-"""Flags that are never typed, and what each follows from."""
 
 
 def flags(facts: Facts, seat: Seat) -> tuple[Flag, ...]:
@@ -89,36 +74,30 @@ def utilization(seat: Seat) -> tuple[str, str]:
 
 
 def _typed(facts: Facts, seat: Seat) -> Iterator[Flag]:
+    """What does not work is left out here and told by `vllm_rules`; then there is no plan."""
+    known = table(seat.backends.vllm.version)
     for name, value in facts.model.vllm.items():
-        why, span = f"typed: models.{facts.id}.vllm", seat.flag_spans.get(name)
-        if value is True:
-            yield Flag(f"--{name}", None, why, span)
-        elif value is False:
-            yield Flag(f"--no-{name}", None, why, span)
-        else:
-            yield equals(name, value if isinstance(value, str) else _json(value), why, span)
+        flag = known.find(name) if known else None
+        if flag is not None:
+            yield from typed_words(flag, value, f"typed: models.{facts.id}.vllm", seat.flag_spans.get(name))
+
+
+def typed_words(flag: VllmFlag, value: Any, why: str, span: Span | None) -> Iterator[Flag]:
+    """One flag as its parser reads it. Of several words only the first may stand behind an `=`."""
+    if isinstance(value, bool):
+        yield Flag(f"--{'' if value else 'no-'}{flag.name}", None, why, span)
+    elif isinstance(value, tuple) and flag.repeats:
+        yield from (equals(flag.name, _text(item), why, span) for item in value)
+    elif isinstance(value, tuple) and flag.many and value:
+        yield pair(flag.name, _text(value[0]), why, span)
+        yield from (word(_text(item), why, span) for item in value[1:])
+    else:
+        yield equals(flag.name, _text(value), why, span)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def check_typed(loaded: Loaded, facts: Facts, images_max: int) -> Iterator[Diagnostic]:
-    """IW502 for each derived flag that the model's `vllm` map types."""
-    for name, value in facts.model.vllm.items():
-        plain = name.replace("_", "-").lstrip("-")
-        if plain not in DERIVED:
-            continue
-        origin = DERIVED[plain].replace("models.M", f"models.{facts.id}")
-        place = loaded.value("models", facts.id, "vllm", name)
-        images = plain == "limit-mm-per-prompt"
-        said = f"the roles of this model say {plural(images_max, 'image')}" if images else f"follows from {origin}"
-        yield Diagnostic(
-            "IW502",
-            f"`{name}` is derived",
-            Label(place, said) if place else None,
-            notes=(
-                f"a typed copy ({_json(value)}) would win over the derived value, and the plan's proofs would not hold",
-            ),
-            fixes=(Fix(f"remove it, and change {origin} instead"),),
-        )

@@ -1,18 +1,24 @@
 """Which profile a machine gets: the two steps of language.md 3.1.
 
-Owns the pure rule: an exact match, else the profile with the largest planned memory that the machine can hold on
-some of its GPUs. Looks at no hardware: `FoundGpu` values come from NVML through the command layer.
+Owns the pure rule: an exact match (one that lists its devices before one that counts GPUs), else the profile with
+the largest planned memory that the machine can hold on some of its GPUs. Looks at no hardware: `FoundGpu` values
+come from NVML through the command layer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from imageworks.model.stack import Match, Profile
+from imageworks.model.stack import DeviceMatch, Match, Profile
+from imageworks.plan.assignment import assign
 from imageworks.plan.ir import MIB
 from imageworks.plan.text import gib, plural
+
+ADD = "imageworks profile add --from-this-machine"
+_MIG = re.compile(r"\bMIG ([1-7]g\.[0-9]+gb)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +31,16 @@ class FoundGpu:
     compute: tuple[int, int]
     mig: bool = False
 
+    @property
+    def mig_profile(self) -> str | None:
+        """`3g.40gb` of a slice, as the driver's name for it ends; None for a whole card."""
+        named = _MIG.search(self.name)
+        return named[1] if self.mig and named else None
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The profile ("" when none can run), how it was found, the GPUs it uses, and why, one line each."""
+    """The profile ("" when none can run), how it was found, the GPU of each of its slots, and why, one line each."""
 
     profile: str
     how: Literal["match", "fits under", "none"]
@@ -39,68 +51,65 @@ class Choice:
 def choose(profiles: Mapping[str, Profile], gpus: Sequence[FoundGpu]) -> Choice:
     """The profile for a machine with `gpus`; their order does not matter for the profile."""
     seen = tuple(f"found: {_words(gpu)}" for gpu in gpus) or ("found: no GPU",)
-    for name in sorted(profiles):
+    for name in sorted(profiles, key=lambda name: (not profiles[name].match.devices, name)):
         wanted = profiles[name].match
-        if wanted.gpus == len(gpus) and len(_holders(wanted, gpus, exact=True)) == len(gpus):
+        indexes = _held(wanted, gpus, exact=True) if len(wanted.slots) == len(gpus) else None
+        if indexes is not None:
             line = f"{name} matches: {_demand(wanted)}"
-            indexes = tuple(range(len(gpus)))
             return Choice(name, "match", indexes, (*seen, line, *_unused(profiles[name], gpus, indexes)))
     return _fits_under(profiles, gpus, seen)
 
 
 def _fits_under(profiles: Mapping[str, Profile], gpus: Sequence[FoundGpu], seen: tuple[str, ...]) -> Choice:
-    holding = [name for name in sorted(profiles) if _can_hold(profiles[name].match, gpus)]
+    held = {name: _held(profiles[name].match, gpus, exact=False) for name in sorted(profiles)}
+    holding = {name: indexes for name, indexes in held.items() if indexes is not None}
     if not holding:
         return Choice("", "none", (), (*seen, "no profile can run here, and none is for a machine without a GPU"))
-    best = max(holding, key=lambda name: (planned(profiles[name]), -profiles[name].match.gpus))
-    wanted = profiles[best].match
-    indexes = _largest(_holders(wanted, gpus, exact=False), gpus, wanted.gpus)
+    best = max(holding, key=lambda name: (planned(profiles[name]), -len(holding[name])))
     lines = (
         "no profile matches exactly",
-        f"{best} fits under: {_demand(wanted)}, {gib(planned(profiles[best]))} GiB planned, the most this machine can hold",
-        *_unused(profiles[best], gpus, indexes),
+        f"{best} fits under: {_demand(profiles[best].match)}, {gib(planned(profiles[best]))} GiB planned, the most this machine can hold",
+        *_unused(profiles[best], gpus, holding[best]),
     )
-    return Choice(best, "fits under", indexes, (*seen, *lines))
+    return Choice(best, "fits under", holding[best], (*seen, *lines))
 
 
 def planned(profile: Profile) -> int:
-    """Bytes that a profile plans with: GPUs x (lower end of vram - headroom)."""
-    low = profile.match.vram.low if profile.match.vram else 0
-    return profile.match.gpus * max(0, low - profile.headroom)
+    """Bytes that a profile plans with: the sum over its GPUs of the lower end of vram less the headroom."""
+    return sum(max(0, slot.floor - profile.headroom) for slot in profile.match.slots)
 
 
-def _can_hold(wanted: Match, gpus: Sequence[FoundGpu]) -> bool:
-    return len(_holders(wanted, gpus, exact=False)) >= wanted.gpus
+def _held(wanted: Match, gpus: Sequence[FoundGpu], *, exact: bool) -> tuple[int, ...] | None:
+    """The GPU of each slot, the largest that will do; None when there are not enough.
 
-
-def _holders(wanted: Match, gpus: Sequence[FoundGpu], *, exact: bool) -> tuple[int, ...]:
-    """Indexes of the GPUs that fulfil `wanted`; without `exact` the upper end of the memory does not count.
-
-    A MIG slice serves one-GPU profiles only: there is no tensor parallelism across slices.
+    Without `exact` the upper end of the memory does not count. Slots that are alike are filled in the order of the GPUs.
     """
-    return tuple(
-        index
-        for index, gpu in enumerate(gpus)
-        if (wanted.gpus <= 1 or not gpu.mig) and _has_memory(wanted, gpu, exact=exact) and _has_compute(wanted, gpu)
-    )
+    order = sorted(range(len(gpus)), key=lambda index: (-gpus[index].total_bytes, index))
+    slots = wanted.slots
+    choices = [[index for index in order if _serves(slot, gpus[index], wanted, exact=exact)] for slot in slots]
+    found = assign(choices)
+    return found if found is None or wanted.devices else tuple(sorted(found))
 
 
-def _has_memory(wanted: Match, gpu: FoundGpu, *, exact: bool) -> bool:
-    bounds = wanted.vram
-    if bounds is None:
-        return True
-    below = bounds.high is None or gpu.total_bytes < bounds.high
-    return gpu.total_bytes >= bounds.low and (below or not exact)
+def _serves(slot: DeviceMatch, gpu: FoundGpu, wanted: Match, *, exact: bool) -> bool:
+    return _is_kind(slot, gpu, wanted) and _has_memory(slot, gpu, exact=exact) and _has_compute(slot, gpu)
 
 
-def _has_compute(wanted: Match, gpu: FoundGpu) -> bool:
-    bounds = wanted.compute
+def _is_kind(slot: DeviceMatch, gpu: FoundGpu, wanted: Match) -> bool:
+    """A MIG slice serves where it is asked for by name, and one-GPU profiles: no tensor parallelism across slices."""
+    if slot.mig is not None:
+        return gpu.mig_profile == slot.mig
+    return not gpu.mig or (not wanted.devices and len(wanted.slots) == 1)
+
+
+def _has_memory(slot: DeviceMatch, gpu: FoundGpu, *, exact: bool) -> bool:
+    high = None if slot.vram is None else slot.vram.high
+    return gpu.total_bytes >= slot.floor and (not exact or high is None or gpu.total_bytes < high)
+
+
+def _has_compute(slot: DeviceMatch, gpu: FoundGpu) -> bool:
+    bounds = slot.compute
     return bounds is None or (gpu.compute >= bounds.low and (bounds.high is None or gpu.compute < bounds.high))
-
-
-def _largest(indexes: Sequence[int], gpus: Sequence[FoundGpu], count: int) -> tuple[int, ...]:
-    """The `count` largest of `indexes`, in slot order; of equals the first."""
-    return tuple(sorted(sorted(indexes, key=lambda index: (-gpus[index].total_bytes, index))[:count]))
 
 
 def _words(gpu: FoundGpu) -> str:
@@ -109,27 +118,37 @@ def _words(gpu: FoundGpu) -> str:
 
 
 def _demand(wanted: Match) -> str:
-    if wanted.gpus == 0:
+    slots = wanted.slots
+    if not slots:
         return "no GPU needed"
-    parts = [plural(wanted.gpus, "GPU")]
-    if wanted.vram is not None:
-        upper = "" if wanted.vram.high is None else f" to below {gib(wanted.vram.high)}"
-        parts.append(f"from {gib(wanted.vram.low)}{upper} GiB")
-    if wanted.compute is not None:
-        parts.append(f"compute {wanted.compute.low[0]}.{wanted.compute.low[1]} or more")
-    return ", ".join(parts)
+    if wanted.devices:
+        return " and ".join(", ".join(_parts(slot, "one GPU")) for slot in slots)
+    return ", ".join(_parts(slots[0], plural(len(slots), "GPU")))
+
+
+def _parts(slot: DeviceMatch, what: str) -> Iterator[str]:
+    yield what if slot.mig is None else f"a MIG slice {slot.mig}"
+    if slot.vram is not None:
+        upper = "" if slot.vram.high is None else f" to below {gib(slot.vram.high)}"
+        yield f"from {gib(slot.vram.low)}{upper} GiB"
+    if slot.compute is not None:
+        yield f"compute {slot.compute.low[0]}.{slot.compute.low[1]} or more"
 
 
 def _unused(profile: Profile, gpus: Sequence[FoundGpu], used: Sequence[int]) -> Iterator[str]:
-    low = profile.match.vram.low if profile.match.vram else 0
-    for index in used:
-        spare = gpus[index].total_bytes - low
-        if low and spare * 10 > low:
-            yield f"{gib(spare)} GiB of {gpus[index].name} are beyond what {_for(profile)} plans with"
+    """What this machine has beyond the plan, and the command that plans with it."""
+    lines: list[str] = []
+    for slot, index in zip(profile.match.slots, used, strict=True):
+        spare = gpus[index].total_bytes - slot.floor
+        if slot.floor and spare * 10 > slot.floor:
+            lines.append(f"{gib(spare)} GiB of {gpus[index].name} are beyond what {_for(profile)} plans with")
     idle = [gpu.name for index, gpu in enumerate(gpus) if index not in used]
     if idle:
-        yield f"unused: {', '.join(idle)}"
+        lines.append(f"unused: {', '.join(idle)}")
+    yield from lines
+    if lines:
+        yield f"to plan with exactly these devices: {ADD}"
 
 
 def _for(profile: Profile) -> str:
-    return f"a profile for {plural(profile.match.gpus, 'GPU')}"
+    return f"a profile for {plural(len(profile.match.slots), 'GPU')}"

@@ -62,7 +62,9 @@ def _seat(
         placement=placement,
         solved=solved,
         memory=memory(facts, solved.shape),
-        device=where.devices[placement.slots[0]] if on_gpu else None,
+        device=max((where.devices[slot] for slot in placement.slots), key=lambda item: item.capacity)
+        if on_gpu
+        else None,
         host=HOST,
         port=port or 0,
         images_max=most,

@@ -1,7 +1,8 @@
 """IW401: two profiles that match the same machine.
 
 Owns the comparison of `match` blocks and the safe fix, which raises the lower end of the higher range to the
-upper end of the other.
+upper end of the other. Profiles that list their devices are looked at before those that count GPUs, so only two of
+one form can compete.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from math import inf
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
 from imageworks.model.loaded import Loaded
-from imageworks.model.stack import Match
+from imageworks.model.stack import DeviceMatch, Match
+from imageworks.plan.assignment import assign
 from imageworks.plan.text import size_word
 
 BUILT_IN = "<built-in>"
@@ -27,22 +29,29 @@ def check(loaded: Loaded) -> Iterator[Diagnostic]:
 
 
 def _low(match: Match) -> int:
-    return match.vram.low if match.vram else 0
+    return match.slots[0].floor if match.slots else 0
 
 
-def _high(match: Match) -> float:
-    return match.vram.high if match.vram and match.vram.high is not None else inf
+def _high(slot: DeviceMatch) -> float:
+    return slot.vram.high if slot.vram and slot.vram.high is not None else inf
 
 
 def _overlap(one: Match, other: Match) -> bool:
-    if one.gpus != other.gpus:
+    if bool(one.devices) != bool(other.devices) or len(one.slots) != len(other.slots):
         return False
-    if one.gpus == 0:
-        return True
-    return max(_low(one), _low(other)) < min(_high(one), _high(other)) and _same_compute(one, other)
+    if any(match.gpus is None and not match.devices for match in (one, other)):
+        return False  # says no machine at all: IW408
+    choices = [[index for index, right in enumerate(other.slots) if _shared(left, right)] for left in one.slots]
+    return assign(choices) is not None
 
 
-def _same_compute(one: Match, other: Match) -> bool:
+def _shared(one: DeviceMatch, other: DeviceMatch) -> bool:
+    """True when some device fulfils both."""
+    lows = max(one.floor, other.floor)
+    return one.mig == other.mig and lows < min(_high(one), _high(other)) and _same_compute(one, other)
+
+
+def _same_compute(one: DeviceMatch, other: DeviceMatch) -> bool:
     if one.compute is None or other.compute is None:
         return True
     top = (10**6, 0)
@@ -51,17 +60,25 @@ def _same_compute(one: Match, other: Match) -> bool:
 
 def _finding(loaded: Loaded, first: str, second: str) -> Diagnostic:
     one, other = (loaded.stack.profiles[name].match for name in (first, second))
-    low, high = max(_low(one), _low(other)), min(_high(one), _high(other))
-    stretch = f"from {size_word(low)} to {_word(high)}" if one.gpus else "every machine without a GPU"
-    place, there = (loaded.value("profiles", name, "match", "vram") for name in (second, first))
+    key = "devices" if one.devices else "vram"
+    place, there = (loaded.value("profiles", name, "match", key) for name in (second, first))
     return Diagnostic(
         "IW401",
         f"{first} and {second} match the same machine",
-        Label(place, f"overlaps {stretch}") if place else None,
+        Label(place, f"overlaps {_stretch(one, other)}") if place else None,
         secondary=(Label(there, first),) if there else (),
         notes=("a machine in the overlap would get either; at most one profile may match",),
         fixes=_fixes(one, other, place if ("profiles", second, "match", "vram") in loaded.places else None),
     )
+
+
+def _stretch(one: Match, other: Match) -> str:
+    if one.devices:
+        return "one machine can fulfil both lists"
+    if not one.slots:
+        return "every machine without a GPU"
+    left, right = one.slots[0], other.slots[0]
+    return f"from {size_word(max(left.floor, right.floor))} to {_word(min(_high(left), _high(right)))}"
 
 
 def _word(high: float) -> str:
@@ -71,7 +88,7 @@ def _word(high: float) -> str:
 def _fixes(one: Match, other: Match, place: Span | None) -> tuple[Fix, ...]:
     if place is None or place.file == BUILT_IN or one.vram is None or one.vram.high is None or other.vram is None:
         return (Fix("change one of the two ranges, or remove a profile"),)
-    if _high(other) <= one.vram.high:
+    if (inf if other.vram.high is None else other.vram.high) <= one.vram.high:
         return (Fix("one range lies inside the other: split or remove one"),)
     upper = "" if other.vram.high is None else f" <{size_word(other.vram.high)}"
     text = f'">={size_word(one.vram.high)}{upper}"'

@@ -36,15 +36,30 @@ class Ground:
 
     @property
     def budget(self) -> int:
-        """Bytes of one GPU that may be planned; 0 without one."""
-        return self.devices[0].budget if self.devices else 0
+        """Bytes of the largest GPU that may be planned; 0 without one."""
+        return self.room(1)
+
+    def room(self, gpus: int) -> int:
+        """Bytes on each GPU for a model on `gpus` of them; 0 without a GPU."""
+        return self.bound(gpus).budget if self.devices else 0
+
+    def bound(self, gpus: int) -> Device:
+        """The GPU that decides: the largest for a model on one, the smallest for a model on all. Needs a GPU."""
+        choose = max if gpus == 1 else min
+        return choose(self.devices, key=lambda device: device.budget)
+
+    @property
+    def compute(self) -> tuple[int, int] | None:
+        """The lowest compute capability that a GPU of the profile may have; None when that is not said."""
+        bounds = [slot.compute for slot in self.profile.match.slots]
+        return None if not bounds or None in bounds else min(bound.low for bound in bounds if bound is not None)
 
 
 def ground(name: str, profile: Profile) -> Ground:
-    """The devices of `profile`: each of the lower end of match.vram, less the headroom."""
-    capacity = profile.match.vram.low if profile.match.vram else 0
-    devices = tuple(Device(slot, capacity, min(profile.headroom, capacity)) for slot in range(profile.match.gpus))
-    return Ground(name, profile, devices)
+    """The devices of `profile`: each of the lower end of its vram, less the headroom."""
+    floors = (slot.floor for slot in profile.match.slots)
+    devices = (Device(slot, floor, min(profile.headroom, floor)) for slot, floor in enumerate(floors))
+    return Ground(name, profile, tuple(devices))
 
 
 def least(facts: Facts, kind: Kind, gpus: int) -> Memory:
@@ -63,7 +78,7 @@ Outcome = Placement | Unplaced
 def place(facts: Mapping[str, Facts], where: Ground) -> Mapping[str, Outcome]:
     """Placement of each model, by id in sorted order."""
     outcomes: dict[str, Outcome] = {item.id: _alone(item, where) for item in facts.values()}
-    if where.profile.strategy == SPLITTING and len(where.devices) > 1:
+    if len(where.devices) > 1:
         movable = [model_id for model_id, outcome in outcomes.items() if _is_on_one_gpu(outcome)]
         outcomes |= _spread((facts[model_id] for model_id in movable), where)
     return outcomes
@@ -107,28 +122,29 @@ def _on_gpu(facts: Facts, where: Ground) -> Outcome:
     unfit = _unfit_hardware(facts, where)
     if unfit:
         return _out(facts, "IW405", unfit, Memory())
-    gpus = len(where.devices) if _is_split(facts, where) else 1
+    gpus = len(where.devices) if is_split(facts, where) else 1
     need = least(facts, "gpu", gpus)
-    if whole_mib(need.total, gpus) > where.budget // MIB * MIB:
+    if whole_mib(need.total, gpus) > where.room(gpus) // MIB * MIB:
         room = f"{plural(gpus, 'GPU')} of {where.name}"
-        return _out(facts, "IW410", _too_large(need, where.budget * gpus, room), need)
+        return _out(facts, "IW410", _too_large(need, where.room(gpus) * gpus, room), need)
     slots = tuple(range(gpus))
     return _starved(facts, need) or Placement("gpu", slots, _gpu_why(facts, where, gpus))
 
 
 def _unfit_hardware(facts: Facts, where: Ground) -> str:
     floor = LEAST_COMPUTE.get(facts.quantization or "")
-    offered = where.profile.match.compute
-    if facts.model.backend != "vllm" or floor is None or offered is None or offered.low >= floor:
+    offered = where.compute
+    if facts.model.backend != "vllm" or floor is None or offered is None or offered >= floor:
         return ""
-    return f"{facts.quantization} on vllm needs compute capability {_dotted(floor)}; {where.name} starts at {_dotted(offered.low)}"
+    return f"{facts.quantization} on vllm needs compute capability {_dotted(floor)}; {where.name} starts at {_dotted(offered)}"
 
 
 def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _is_split(facts: Facts, where: Ground) -> bool:
+def is_split(facts: Facts, where: Ground) -> bool:
+    """True when the profile splits this model over all its GPUs."""
     limit = where.profile.tensor_parallel_above
     if facts.model.backend != "vllm" or where.profile.strategy != SPLITTING or limit is None:
         return False
@@ -140,8 +156,8 @@ def _gpu_why(facts: Facts, where: Ground, gpus: int) -> str:
     if gpus > 1 and where.profile.tensor_parallel_above is not None:
         return f"weights above {size_word(where.profile.tensor_parallel_above)} are split over all {gpus} GPUs"
     why = f"fits one GPU of {where.name}"
-    offered = where.profile.match.compute
-    if facts.quantization == "fp8" and (offered is None or offered.low < NATIVE_FP8):
+    offered = where.compute
+    if facts.quantization == "fp8" and (offered is None or offered < NATIVE_FP8):
         why += f"; fp8 is native from compute {_dotted(NATIVE_FP8)}, slower (weight-only) below"
     return why
 
@@ -167,11 +183,14 @@ def _starved(facts: Facts, need: Memory) -> Unplaced | None:
 
 
 def _spread(movable: Iterable[Facts], where: Ground) -> Mapping[str, Placement]:
-    """The largest first, each to the GPU with the smallest sum of needs so far."""
+    """The largest first, each to the GPU that has the most room beside the needs so far, of those that can hold it."""
     load = dict.fromkeys((device.slot for device in where.devices), 0)
+    room = {device.slot: device.budget for device in where.devices}
     placed: dict[str, Placement] = {}
     for facts in sorted(movable, key=lambda item: (-least(item, "gpu", 1).total, item.id)):
-        slot = min(load, key=lambda number: (load[number], number))
+        size = whole_mib(least(facts, "gpu", 1).total)
+        able = [number for number in load if size <= room[number] // MIB * MIB]
+        slot = max(able, key=lambda number: (room[number] - load[number], -number))
         why = f"GPU {slot} was the emptiest, with {gib(load[slot])} GiB of larger models"
         placed[facts.id] = Placement("gpu", (slot,), why)
         load[slot] += least(facts, "gpu", 1).total

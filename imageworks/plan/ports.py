@@ -1,7 +1,8 @@
 """The loopback port of each model that has a process of its own.
 
-Owns the numbers: one per model id over the whole stack, the same on every profile, from 24001 in id order. Pinned
-ports and the proxy's own are skipped. Two pins of one port are found by the model layer, the rest here (IW415).
+Owns the numbers: one per model id over the whole stack, the same on every profile, from the declared range in id
+order. Pinned ports and the proxy's own are skipped. Two pins of one port are found by the model layer, the rest here
+(IW415, IW416), and a range that is too small (IW417).
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from imageworks.diagnostics.model import Diagnostic, Fix, Label, Severity
 from imageworks.model.loaded import Loaded
 from imageworks.model.stack import Model, Stack
 
-FIRST_PORT = 24001
-
 
 def own_process(model: Model) -> bool:
     """True for a model that is started by us and so needs a port."""
@@ -21,12 +20,17 @@ def own_process(model: Model) -> bool:
 
 
 def ports(stack: Stack) -> Mapping[str, int]:
-    """Port by model id, for the models with a process of their own."""
-    pinned = {name: pin for name, model in stack.models.items() if (pin := _pin(model)) is not None}
+    """Port by model id, for the models with a process of their own; those for which the range has none are absent."""
+    pinned = _pins(stack)
     taken = {stack.proxy.bind[1], *pinned.values()}
-    free = (number for number in range(FIRST_PORT, FIRST_PORT + len(stack.models) + len(taken)) if number not in taken)
+    free = (number for number in range(stack.ports.first, stack.ports.last + 1) if number not in taken)
     started = sorted(name for name, model in stack.models.items() if own_process(model))
-    return {name: pinned[name] if name in pinned else next(free) for name in started}
+    given = zip((name for name in started if name not in pinned), free, strict=False)
+    return {name: pinned[name] for name in started if name in pinned} | dict(given)
+
+
+def _pins(stack: Stack) -> Mapping[str, int]:
+    return {name: pin for name, model in stack.models.items() if (pin := _pin(model)) is not None}
 
 
 def _pin(model: Model) -> int | None:
@@ -34,8 +38,9 @@ def _pin(model: Model) -> int | None:
 
 
 def check(loaded: Loaded) -> Iterator[Diagnostic]:
-    """Pins that cannot hold, have no effect, or only repeat the derived value."""
+    """A range that is too small; pins that cannot hold, have no effect, or only repeat the derived value."""
     stack = loaded.stack
+    yield from _too_small(loaded)
     for name, model in sorted(stack.models.items()):
         pin = _pin(model)
         if pin is None:
@@ -44,8 +49,26 @@ def check(loaded: Loaded) -> Iterator[Diagnostic]:
             yield _ineffective(loaded, name)
         elif pin == stack.proxy.bind[1]:
             yield _proxys(loaded, name, pin)
-        elif pin == ports(_unpinned(stack, name))[name]:
+        elif pin == ports(_unpinned(stack, name)).get(name):
             yield _repeated(loaded, name, pin)
+
+
+def _too_small(loaded: Loaded) -> Iterator[Diagnostic]:
+    stack, pinned = loaded.stack, _pins(loaded.stack)
+    wanted = sum(1 for name, model in stack.models.items() if own_process(model) and name not in pinned)
+    lacking = wanted - (len(ports(stack)) - sum(1 for name in pinned if own_process(stack.models[name])))
+    if lacking <= 0:
+        return
+    span, inside = loaded.value("ports", "last"), range(stack.ports.first, stack.ports.last + 1)
+    taken = sum(1 for number in {stack.proxy.bind[1], *pinned.values()} if number in inside)
+    beside = f", {taken} of them pinned or the proxy's" if taken else ""
+    yield Diagnostic(
+        "IW417",
+        f"the port range is too small: {wanted} models need one each",
+        Label(span, f"{stack.ports.first} to {stack.ports.last} has {len(inside)}{beside}") if span else None,
+        notes=("every model with a process of its own has one port, the same on every profile",),
+        fixes=(Fix(f"last: {stack.ports.last + lacking} or more"),),
+    )
 
 
 def _unpinned(stack: Stack, name: str) -> Stack:

@@ -52,4 +52,5 @@ def options(targets: Targets) -> Options:
         systemd_scope=targets.systemd.scope,
         systemd_prefix=targets.systemd.prefix,
         vllm_scripts=targets.vllm_scripts.enabled,
+        llama_swap=targets.llama_swap.enabled,
     )

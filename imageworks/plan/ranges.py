@@ -1,7 +1,8 @@
 """Contexts and concurrencies of the placed models of one profile: `{at_least, up_to}` solved into numbers.
 
-Owns the rule (docs/decisions/011): a model grows only into what is left beside its companions, context first,
-then concurrency. Residents are solved first; the others against their final sizes.
+Owns the rule (docs/decisions/011): a model grows only into what is left beside its companions, or into its share of
+a group that divides memory (docs/decisions/074); context first, then concurrency. Residents are solved first, then
+the members of such a group, each against the final sizes of those before; then the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from imageworks.plan.allocation import Division, shares
 from imageworks.plan.company import HOST, Company, Pools, Sizes, company, largest_first, pools, sizes_of
 from imageworks.plan.facts import Facts, Range
 from imageworks.plan.ir import MIB, Placement
@@ -38,6 +40,13 @@ class Table:
     placements: Mapping[str, Placement]
     groups: Sequence[frozenset[str]]
     residents: Sequence[str]
+    division: Division | None = None
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """Placed members of the group that divides memory; none is remote."""
+        names = self.division.weights if self.division else {}
+        return tuple(name for name, spot in self.placements.items() if name in names and spot.kind != "remote")
 
     def always(self, model_id: str) -> tuple[str, ...]:
         """Models that have to have room beside `model_id` whatever else is loaded."""
@@ -53,11 +62,15 @@ def solve(table: Table, where: Ground) -> Mapping[str, Solved]:
         if spot.kind != "remote"
     }
     solved: dict[str, Solved] = {}
-    first = [name for name in table.placements if name in table.residents]
-    rest = [name for name in table.placements if name not in table.residents]
-    for phase in (first, rest):
+    sharing = table.sharing
+    first = [name for name in table.placements if name in table.residents and name not in sharing]
+    rest = [name for name in table.placements if name not in table.residents and name not in sharing]
+    for phase in (first, sharing, rest):
         ranked, final = largest_first(sizes), frozenset(solved)
-        done = {name: _solve(table, name, ranked, where=where, final=final) for name in phase}
+        if phase is sharing and table.division is not None:
+            done = _divided(table, table.division, ranked, where)
+        else:
+            done = {name: _solve(table, name, ranked, where=where, final=final) for name in phase}
         solved |= done
         for name, item in done.items():
             if name in sizes:
@@ -79,6 +92,27 @@ def _solve(table: Table, model_id: str, sizes: Mapping[str, Sizes], *, where: Gr
     sharers = _sharers(table, beside, final)
     left = _left(model_id, beside, sizes, room)
     return _grow(facts, lowest, left.bytes // (sharers + 1), left.words(beside, sizes, sharers))
+
+
+def _divided(table: Table, division: Division, sizes: Mapping[str, Sizes], where: Ground) -> dict[str, Solved]:
+    """The members of the group that divides memory, each grown into its share."""
+    members = table.sharing
+    outside = {other for name in members for other in table.always(name)} - set(members)
+    given = shares(division, members, sorted(outside), sizes, where)
+    return {name: _into_share(table, division, name, given[name], sizes[name]) for name in members}
+
+
+def _into_share(table: Table, division: Division, model_id: str, share: int, own: Sizes) -> Solved:
+    facts, spot = table.facts[model_id], table.placements[model_id]
+    lowest = Shape(spot.kind, len(spot.slots), facts.context.low, facts.concurrency.low)
+    reason = f"{gib(share)} GiB are its share of group {division.group} ({division.allocation})"
+    if not facts.context.is_open and not facts.concurrency.is_open:
+        solved = Solved(lowest, facts.context.why, facts.concurrency.why)
+    elif facts.total is not None or facts.kv is not None or not facts.keeps_kv:
+        solved = _without_price(facts, lowest)
+    else:
+        solved = _grow(facts, lowest, share - sum(own.values()), reason)
+    return replace(solved, shape=replace(solved.shape, share=share))
 
 
 def _without_price(facts: Facts, lowest: Shape) -> Solved:

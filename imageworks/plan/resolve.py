@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from imageworks.diagnostics.model import Diagnostic
 from imageworks.model.loaded import Loaded
-from imageworks.plan import fact_rules, launch_vllm, overlap, ports, role_rules, rules
+from imageworks.plan import fact_rules, overlap, ports, profile_rules, resident_rules, role_rules, rules, vllm_rules
+from imageworks.plan.allocation import divisions
 from imageworks.plan.bundle import bundle
 from imageworks.plan.company import Sizes, sizes_of
-from imageworks.plan.contracts import images_max
 from imageworks.plan.digest import digest
 from imageworks.plan.facts import Facts, gather
 from imageworks.plan.ir import Bundle, Placement, Plan, PlannedModel, Policy, Unplaced
@@ -41,27 +41,31 @@ def resolve(loaded: Loaded, out: str = OUT) -> tuple[tuple[Plan, ...], tuple[Dia
 
     `out` is the folder of the generated files, relative to the stack.
     """
-    facts = gather(loaded)
-    findings = list(_of_the_stack(loaded, facts))
-    drafts = [_draft(loaded, facts, name) for name in sorted(loaded.stack.profiles)]
-    for draft in drafts:
-        findings += draft.findings
-    findings += role_rules.check(loaded, [draft.act for draft in drafts])
+    findings: list[Diagnostic] = []
+    drafts: list[Draft] = []
+    for view in loaded.views():
+        facts = gather(view)
+        own = [_draft(view, facts, name) for name in sorted(view.stack.profiles) if loaded.on(name) is view]
+        findings += _of_the_stack(view, facts)
+        findings += [item for draft in own for item in draft.findings]
+        findings += role_rules.check(view, [draft.act for draft in own])
+        drafts += own
+    findings = list(dict.fromkeys(findings))  # what several views have in common is told once
     if any(item.is_error for item in findings):
         return (), tuple(findings)
-    prompts = bundle(loaded)
-    return tuple(_plan(loaded, draft, prompts, out) for draft in drafts), tuple(findings)
+    drafts.sort(key=lambda draft: draft.act.name)
+    return tuple(_plan(draft, bundle(draft.act.scene.loaded), out) for draft in drafts), tuple(findings)
 
 
 def _of_the_stack(loaded: Loaded, facts: Mapping[str, Facts]) -> Iterator[Diagnostic]:
     yield from overlap.check(loaded)
     for name in sorted(loaded.stack.profiles):
-        yield from rules.check_profile(loaded, name)
+        yield from profile_rules.check(loaded, name)
     yield from rules.check_engines(loaded)
     yield from ports.check(loaded)
     for item in facts.values():
         yield from fact_rules.check(loaded, item)
-        yield from launch_vllm.check_typed(loaded, item, images_max(loaded.stack, item)[0])
+    yield from vllm_rules.check_stack(loaded, facts)
 
 
 def _draft(loaded: Loaded, facts: Mapping[str, Facts], name: str) -> Draft:
@@ -84,7 +88,8 @@ def _placed(
     residents: Iterable[str],
 ) -> Mapping[str, PlannedModel]:
     groups = tuple(rules.groups_of(loaded, where.name).values())
-    solved = solve(Table(facts, spots, groups, tuple(residents)), where)
+    division = next(iter(divisions(loaded.stack, where.name)), None)
+    solved = solve(Table(facts, spots, groups, tuple(residents), division), where)
     numbers = ports.ports(loaded.stack)
     return {
         name: planned_model(loaded, where, facts[name], placement=spot, solved=solved[name], port=numbers.get(name))
@@ -103,8 +108,10 @@ def _of_a_profile(
     smallest = {name: _smallest(scene.facts[name], model) for name, model in scene.placed.items()}
     groups = tuple(rules.check_groups(loaded, where, outcomes, smallest))
     yield from groups
+    yield from resident_rules.check_divisions(loaded, where.name)
     if not groups:
-        yield from rules.check_residents(loaded, where, residents, final)
+        kept = tuple(resident_rules.check(scene, residents))
+        yield from kept or rules.check_residents(loaded, where, residents, final)
 
 
 def _smallest(facts: Facts, model: PlannedModel) -> Sizes:
@@ -112,13 +119,19 @@ def _smallest(facts: Facts, model: PlannedModel) -> Sizes:
     return sizes_of(least(facts, spot.kind, len(spot.slots)).total, spot)
 
 
-def _plan(loaded: Loaded, draft: Draft, prompts: Bundle, out: str) -> Plan:
+def _policy(loaded: Loaded, where: Ground, kept: tuple[str, ...]) -> Policy:
+    in_turn = rules.in_turn(loaded, where.name, kept)
+    return Policy(where.profile.strategy, where.at_once, where.profile.host_memory, kept, in_turn)
+
+
+def _plan(draft: Draft, prompts: Bundle, out: str) -> Plan:
     scene, where = draft.act.scene, draft.act.scene.where
+    loaded = scene.loaded
     plan = Plan(
         stack=loaded.stack.name,
         profile=where.name,
         devices=where.devices,
-        policy=Policy(where.profile.strategy, where.at_once, where.profile.host_memory, draft.residents),
+        policy=_policy(loaded, where, draft.residents),
         models=tuple(scene.placed.values()),
         unplaced=tuple(scene.unplaced.values()),
         roles=draft.act.tables.roles,
@@ -130,5 +143,6 @@ def _plan(loaded: Loaded, draft: Draft, prompts: Bundle, out: str) -> Plan:
         inputs=dict(sorted(loaded.inputs.items())),
         out=out,
         hash="",
+        residents=resident_rules.derive(scene, draft.residents),
     )
     return replace(plan, hash=digest(plan))

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.loaded import Loaded
+from imageworks.plan import shortfalls
 from imageworks.plan.contracts import Proof, reach
 from imageworks.plan.ir import Unplaced
 from imageworks.plan.overlap import BUILT_IN
+from imageworks.plan.placement import is_split
 from imageworks.plan.roles import Scene, Tables, failure
 from imageworks.plan.rules import label
-from imageworks.plan.text import gib, gib_needed, gib_usable, joined
+from imageworks.plan.text import gib_needed, gib_usable, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +96,18 @@ def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequenc
 
 def _sum(loaded: Loaded, model_id: str, act: Act, others: Sequence[str]) -> Diagnostic:
     where, item = act.scene.where, act.scene.unplaced[model_id]
-    short = gib_needed(item.memory.total - where.budget)
-    terms = tuple(f"{term.name:<17} {gib(term.bytes):>6}  {term.origin}: {term.why}" for term in item.memory.terms)
-    room = f"{'GPU':<17} {gib(where.devices[0].capacity):>6}  lower end of match, headroom {gib(where.devices[0].headroom)}"
+    gpus = len(where.devices) if is_split(act.scene.facts[model_id], where) else 1
+    sums = shortfalls.of_model(loaded, where, item.memory, gpus)
+    needed, usable = gib_needed(item.memory.total), gib_usable(where.room(gpus) * gpus)
     place = loaded.key("models", model_id)
     excuse = "keep: grace" if loaded.stack.models[model_id].keep == "pinned" else "may_be_missing_on in its roles"
-    also = (f"nor {joined(others, 'or')}",) if others else ()
     return Diagnostic(
         "IW410",
-        f"{model_id} does not fit {where.name}: {short} GiB short",
-        Label(place, f"{gib_needed(item.memory.total)} GiB needed, {gib_usable(where.budget)} usable")
-        if place
-        else None,
-        notes=(*terms, f"{'sum':<17} {gib(item.memory.total):>6}", room, *also),
+        f"{model_id} does not fit {where.name}: {gib_needed(sums.excess)} GiB short",
+        Label(place, f"{needed} GiB needed, {usable} usable") if place else None,
+        notes=(f"nor {joined(others, 'or')}",) if others else (),
         fixes=(Fix("a smaller file of it, a shorter context, or a lower concurrency"), Fix(excuse)),
+        sums=(sums,),
     )
 
 
@@ -122,6 +122,7 @@ def _overflows(loaded: Loaded, acts: Sequence[Act]) -> Iterator[Diagnostic]:
 
 def _overflow(loaded: Loaded, role: str, model_id: str, cases: Sequence[tuple[str, Proof]]) -> Diagnostic:
     profile, worst = min(cases, key=lambda case: (case[1].context, case[0]))
+    others = [name for name, _ in cases if name != profile]
     images = (
         f"{worst.images} x {worst.tokens_of_image} = {worst.images * worst.tokens_of_image} tokens, before any text"
     )
@@ -134,10 +135,11 @@ def _overflow(loaded: Loaded, role: str, model_id: str, cases: Sequence[tuple[st
         f"one request of {role} can exceed the context of {model_id}",
         next(iter(places), None),
         secondary=tuple(places[1:]),
-        notes=(f"{worst.words} > {worst.context}, on {joined(name for name, _ in cases)}",),
+        notes=(f"also on {joined(others)}",) if others else (),
         fixes=(
             Fix(f"context: {-(-worst.total // 256) * 256} or more in {model_id}"),
             Fix(f"a smaller images.max or max_edge in {role}"),
             Fix(f"remove {role} from {model_id}"),
         ),
+        sums=(shortfalls.of_request(loaded, role, model_id, worst),),
     )

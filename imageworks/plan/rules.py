@@ -7,13 +7,15 @@ resident that shuts out another model), IW407 (GPUs of unknown size) and IW411 (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.loaded import Loaded, Path
+from imageworks.plan import shortfalls
 from imageworks.plan.company import HOST, Sizes, fits, pools
 from imageworks.plan.ir import Unplaced
-from imageworks.plan.placement import SPLITTING, Ground, Outcome
+from imageworks.plan.placement import Ground, Outcome
 from imageworks.plan.text import gib_needed, gib_usable, joined, plural
 
 FULL = "concurrent_full"
@@ -23,35 +25,6 @@ def label(loaded: Loaded, path: Path, text: str) -> Label | None:
     """The value at `path`, or its nearest key."""
     span = loaded.value(*path)
     return Label(span, text) if span else None
-
-
-def check_profile(loaded: Loaded, name: str) -> Iterator[Diagnostic]:
-    """Contradictions inside one profile."""
-    profile = loaded.stack.profiles[name]
-    path: Path = ("profiles", name)
-    if profile.strategy == "load_unload" and profile.max_concurrent_models != 1:
-        yield Diagnostic(
-            "IW403",
-            f"{name} loads one model at a time, yet allows {profile.max_concurrent_models}",
-            label(loaded, (*path, "max_concurrent_models"), "load_unload means 1"),
-            fixes=(Fix("max_concurrent_models: 1"), Fix("strategy: concurrent_limited")),
-        )
-    if profile.tensor_parallel_above is not None and (profile.strategy != SPLITTING or profile.match.gpus < 2):  # noqa: PLR2004 - a split needs two
-        yield Diagnostic(
-            "IW404",
-            f"{name} never splits a model",
-            label(loaded, (*path, "tensor_parallel_above"), "has no effect here"),
-            notes=(f"it has {plural(profile.match.gpus, 'GPU')} and strategy {profile.strategy}",),
-            fixes=(Fix("remove the line"), Fix(f"strategy: {SPLITTING} on a profile with two GPUs or more")),
-        )
-    if profile.match.gpus > 0 and (profile.match.vram is None or profile.match.vram.low <= profile.headroom):
-        yield Diagnostic(
-            "IW407",
-            f"{name} leaves no GPU memory to plan with",
-            label(loaded, (*path, "match", "vram"), "the lower end is what the plan may use"),
-            notes=(f"lower end of match.vram less headroom {gib_usable(profile.headroom)} GiB is nothing",),
-            fixes=(Fix('match: {vram: ">=…GiB"} above the headroom'),),
-        )
 
 
 def check_engines(loaded: Loaded) -> Iterator[Diagnostic]:
@@ -83,6 +56,17 @@ def residents_of(loaded: Loaded, where: Ground, outcomes: Mapping[str, Outcome])
     return tuple(sorted(name for name in kept if _takes_room(outcomes[name])))
 
 
+def in_turn(loaded: Loaded, profile: str, kept: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The residents of each group of `profile` that start one after the other: two or more, by name."""
+    groups = groups_of(loaded, profile).items()
+    waiting = (
+        tuple(sorted(members & set(kept)))
+        for name, members in groups
+        if loaded.stack.groups[name].startup == "sequential"
+    )
+    return tuple(names for names in waiting if len(names) > 1)
+
+
 def _takes_room(outcome: Outcome) -> bool:
     return not isinstance(outcome, Unplaced) and outcome.kind != "remote"
 
@@ -92,13 +76,20 @@ def check_groups(
 ) -> Iterator[Diagnostic]:
     """IW411 for each group of this profile that cannot be loaded together. `least`: smallest needs of placed models."""
     for group, members in groups_of(loaded, where.name).items():
-        reasons = [*_absent(members, outcomes), *_too_large(members, where, least), *_too_many(members, where, least)]
+        large = tuple(_too_large(members, where, least))
+        drops = [f"smallest set to drop: {joined(smallest_drop(item.parts, item.excess))}" for item in large]
+        reasons = [*_absent(members, outcomes), *drops, *_too_many(members, where, least)]
         if reasons:
             index = loaded.stack.groups[group].profiles.index(where.name)
-            place = label(loaded, ("groups", group, "profiles", index), "cannot all be loaded here")
-            fixes = (Fix("drop models from the group"), Fix(f"drop {where.name} from its profiles"))
+            sums = tuple(shortfalls.of_group(loaded, where, item.pool, item.parts) for item in large)
+            told = next(map(shortfalls.told, sums), "cannot all be loaded here")
             yield Diagnostic(
-                "IW411", f"group {group} does not fit {where.name}", place, notes=tuple(reasons), fixes=fixes
+                "IW411",
+                f"group {group} does not fit {where.name}",
+                label(loaded, ("groups", group, "profiles", index), told),
+                notes=tuple(reasons),
+                fixes=(Fix("drop models from the group"), Fix(f"drop {where.name} from its profiles")),
+                sums=sums,
             )
 
 
@@ -109,16 +100,24 @@ def _absent(members: frozenset[str], outcomes: Mapping[str, Outcome]) -> Iterato
             yield f"{name} is not placed here: {outcome.reason}"
 
 
-def _too_large(members: frozenset[str], where: Ground, least: Mapping[str, Sizes]) -> Iterator[str]:
-    room = pools(where).room
-    for pool, usable in sorted(room.items(), reverse=True):
+@dataclass(frozen=True, slots=True)
+class _Overfull:
+    """A pool that the parts of a group do not fit into together."""
+
+    pool: int
+    parts: Mapping[str, int]
+    usable: int
+
+    @property
+    def excess(self) -> int:
+        return sum(self.parts.values()) - self.usable
+
+
+def _too_large(members: frozenset[str], where: Ground, least: Mapping[str, Sizes]) -> Iterator[_Overfull]:
+    for pool, usable in sorted(pools(where).room.items(), reverse=True):
         parts = {name: least[name][pool] for name in sorted(members) if pool in least.get(name, {})}
-        total = sum(parts.values())
-        if total > usable:
-            name = "host_memory" if pool == HOST else f"GPU {pool}"
-            terms = " + ".join(f"{member} {gib_needed(size)}" for member, size in parts.items())
-            drop = joined(smallest_drop(parts, total - usable))
-            yield f"{gib_needed(total)} GiB together, {gib_usable(usable)} usable on {name}: {terms}; smallest set to drop: {drop}"
+        if sum(parts.values()) > usable:
+            yield _Overfull(pool, parts, usable)
 
 
 def smallest_drop(parts: Mapping[str, int], excess: int) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ load replaces them (docs/decisions/010). `vram.total` replaces the whole sum.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import GIB, Memory, Term
-from imageworks.plan.text import plural
+from imageworks.plan.text import gib, plural
 
 Kind = Literal["gpu", "cpu", "remote"]
 
@@ -36,12 +36,16 @@ VISION_ENCODER = 55 * GIB // 100
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the need depends on besides the model: where it runs and how much it may hold."""
+    """What the need depends on besides the model: where it runs and how much it may hold.
+
+    `share` is what a group with balanced or priority allocation gives it, in bytes over all its GPUs; 0: its need.
+    """
 
     kind: Kind
     gpus: int
     context: int
     concurrency: int
+    share: int = 0
 
 
 def memory(facts: Facts, shape: Shape) -> Memory:
@@ -50,8 +54,24 @@ def memory(facts: Facts, shape: Shape) -> Memory:
         return Memory()
     if facts.total is not None:
         why = facts.model.vram.because or "declared"
-        return Memory((Term("total", facts.total.bytes, "declared", why, facts.total.span),))
-    return Memory(tuple(_terms(facts, shape)))
+        need = Memory((Term("total", facts.total.bytes, "declared", why, facts.total.span),))
+    else:
+        need = Memory(tuple(_terms(facts, shape)))
+    spare = shape.share - need.total
+    return need if spare <= 0 else Memory(tuple(_with_spare(facts, need, spare)))
+
+
+def _with_spare(facts: Facts, need: Memory, spare: int) -> Iterator[Term]:
+    """The rest of a group's share: vLLM keeps more of past requests in its KV cache; elsewhere it stays free for the model."""
+    grows = facts.model.backend == "vllm" and facts.keeps_kv and facts.kv is None and facts.total is None
+    for term in need.terms:
+        if grows and term.name == "KV cache":
+            why = f"{term.why}, and {gib(spare)} GiB of the group's share"
+            yield replace(term, bytes=term.bytes + spare, why=why)
+        else:
+            yield term
+    if not grows:
+        yield Term("group share", spare, "derived", "the rest of what the group's allocation gives it")
 
 
 def _terms(facts: Facts, shape: Shape) -> Iterator[Term]:

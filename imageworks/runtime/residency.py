@@ -37,7 +37,8 @@ class Spec:
     """The facts of one model that matter for sharing the machine.
 
     `counted`: it counts against the number of models; `managed`: we start and stop it; `kept`: never evicted
-    and never unloaded for idleness; `resident`: started at once and restarted.
+    and never unloaded for idleness; `resident`: started at once and restarted, though not while one of `in_turn_with`
+    is starting.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Spec:
     concurrency: int
     kept: bool = False
     resident: bool = False
+    in_turn_with: frozenset[str] = frozenset()
     counted: bool = True
     managed: bool = True
 
@@ -96,6 +98,7 @@ def spec(route: Route, table: RouteTable) -> Spec:
         concurrency=max(1, route.concurrency),
         kept=route.pinned or resident,
         resident=resident,
+        in_turn_with=frozenset(name for each in table.policy.in_turn if route.id in each for name in each) - {route.id},
         counted=bool(route.gpu_mib) if table.gpus else managed(route),
         managed=managed(route),
     )

@@ -265,6 +265,7 @@ class _Draft:
                 and name not in wanted
                 and not self.slots[name].dismissed
                 and self.slots[name].retry_at <= self.now
+                and not any(self.slots[other].residency == "starting" for other in spec.in_turn_with)
             ):
                 self._start(name, sorted(wanted - set(holding(self.slots))))
 

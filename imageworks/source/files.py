@@ -84,8 +84,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def unreadable(name: str, error: OSError) -> Diagnostic:
-    """What to tell about a file that could not be read."""
+def unreadable(name: str, error: OSError, named: Label | None = None) -> Diagnostic:
+    """What to tell about a file that could not be read; `named` is where another file includes it."""
+    if named is not None:
+        message = f"the included file {name} cannot be read: {(error.strerror or str(error)).lower()}"
+        fix = Fix("a path counts from the folder of the file that names it; write it there, or remove it here")
+        return Diagnostic("IW310", message, named, fixes=(fix,))
     if isinstance(error, FileNotFoundError):
         return Diagnostic(
             "IW110",

@@ -32,10 +32,19 @@ class BrokenNode:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of a map with its value."""
+    """One key of a map with its value. `shadowed` are the entries of lower layers that it stands over, nearest first."""
 
     key: Span
     value: Node
+    shadowed: tuple[Entry, ...] = ()
+
+    def with_value(self, value: Node) -> Entry:
+        """The same key with another value."""
+        return self if value is self.value else Entry(self.key, value, self.shadowed)
+
+    def with_shadowed(self, shadowed: tuple[Entry, ...]) -> Entry:
+        """The same entry over others."""
+        return Entry(self.key, self.value, shadowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture | None:
     text = _language(config)
     layers, heads = _count(text, "num_hidden_layers"), _count(text, "num_attention_heads")
     head_dim = _count(text, "head_dim") or (_count(text, "hidden_size") // heads if heads else 0)
-    name = config.get("model_type")
+    name, classes = config.get("model_type"), config.get("architectures")
     if not (isinstance(name, str) and layers and head_dim):
         return None
     return Architecture(
@@ -66,6 +66,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture | None:
         kv_heads=_count(text, "num_key_value_heads") or heads,
         head_dim=head_dim,
         context_limit=_count(text, "max_position_embeddings") or None,
+        classes=tuple(str(one) for one in classes) if isinstance(classes, list) and classes else None,
     )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from imageworks.diagnostics.model import Diagnostic, Fix
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.plan.ir import Options, Plan
-from imageworks.targets import execspec, plan_json, prompts, quoting, routes, supervisord, systemd, vllm
+from imageworks.targets import execspec, llama_swap, plan_json, prompts, quoting, routes, supervisord, systemd, vllm
 from imageworks.targets.artifact import Artifact, Target
 
 TARGETS: tuple[tuple[Target, Callable[[Options], bool]], ...] = (
@@ -21,11 +21,16 @@ TARGETS: tuple[tuple[Target, Callable[[Options], bool]], ...] = (
     (supervisord, lambda options: options.supervisord),
     (systemd, lambda options: options.systemd),
     (vllm, lambda options: options.vllm_scripts),
+    (llama_swap, lambda options: options.llama_swap),
 )
 
 
 def check(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
     """What stands in the way of `emit`: options whose values a target's format cannot carry."""
+    return (*_check_systemd(plans), *_check_llama_swap(plans))
+
+
+def _check_systemd(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
     prefixes = {plan.options.systemd_prefix for plan in plans if plan.options.systemd}
     return tuple(
         Diagnostic(
@@ -37,6 +42,26 @@ def check(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
         )
         for prefix in sorted(prefixes)
         if (problem := quoting.prefix_problem(prefix))
+    )
+
+
+def _check_llama_swap(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
+    """Each problem of a model once, whatever the number of profiles that have it."""
+    found = {
+        (model.id, problem): model
+        for plan in plans
+        if plan.options.llama_swap
+        for model, problem in llama_swap.problems(plan)
+    }
+    return tuple(
+        Diagnostic(
+            code="IW521",
+            message=f"{name} cannot stand in llama-swap.yaml",
+            primary=Label(model.span) if model.span else None,
+            notes=(problem,),
+            fixes=(Fix("change the text"), Fix("targets: {llama_swap: {enabled: false}}")),
+        )
+        for (name, problem), model in sorted(found.items(), key=lambda item: item[0])
     )
 
 

@@ -77,7 +77,11 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
             proxy.host, proxy.port, proxy.body_limit, proxy.queue, proxy.queue_wait_s, proxy.drain_s
         ),
         policy=contract.Policy(
-            policy.strategy, policy.max_concurrent_models, policy.host_memory // MIB, policy.resident
+            policy.strategy,
+            policy.max_concurrent_models,
+            policy.host_memory // MIB,
+            policy.resident,
+            policy.in_turn,
         ),
         gpus=tuple(contract.Gpu(one.slot, one.budget // MIB, one.capacity // MIB) for one in plan.devices),
         routes={model.id: route(plan, model) for model in plan.models},

@@ -47,13 +47,22 @@ STACKS: dict[str, str | bytes | None] = {
     "IW306": MODEL + f"    aliases: [{KEY}]\n",
     "IW307": MODEL.replace("{path: m.gguf}", "{path: m.gguf, hf: a/b}"),
     "IW309": MODEL + "roles:\n  caption: {fallback: [keywords]}\n  keywords: {fallback: [caption]}\n",
+    "IW310": MODEL + "include: [layers/none.yaml]\n",
+    "IW311": MODEL + "include: [layers/low.yaml, layers/other.yaml]\n",
+    "IW312": MODEL + "profiles-: [compact_9gb]\n",
+    "IW313": MODEL + "    alaises+: [gpt-4o]\n",
     "IW314": MODEL
     + "    pin: {port: {value: 24001, because: panel}}\n  o: {backend: vllm, source: {path: x}, pin: {port: {value: 24001, because: x}}}\n",
+    "IW315": MODEL.replace("m.gguf", '"${NAEM}.gguf"') + "variables: {NAME: m}\n",
     "IW330": MODEL + "proxy:\n  bind: 0.0.0.0:8100\n",
     "IW701": MODEL + "prompts:\n  bind:\n    personal_tagger.caption: {role: caption, profile: tager_default}\n",
     "IW702": MODEL + "prompts:\n  bind:\n    caption: {role: caption, profile: tagger_default}\n",
 }
-OTHER_FILES = {"prompts/base/personal_tagger/tagger_default.yaml": "version: 1\nuser: Describe it.\n"}
+OTHER_FILES = {
+    "prompts/base/personal_tagger/tagger_default.yaml": "version: 1\nuser: Describe it.\n",
+    "layers/low.yaml": "defaults: {grace: 3m}\n",
+    "layers/other.yaml": "defaults:\n  grace: 4m\n",
+}
 
 
 @pytest.fixture

@@ -24,6 +24,12 @@ def test_every_explained_code_is_used() -> None:
     assert set(CODES) - set(USED) == set()
 
 
+def test_every_code_has_a_test_that_names_it() -> None:
+    tests = [path.read_text("utf-8") for path in PACKAGE.parent.joinpath("tests").rglob("test_*.py")]
+    tests += [path.read_text("utf-8") for path in PACKAGE.parent.joinpath("tests").rglob("conftest.py")]
+    assert {code for code in CODES if not any(code in text for text in tests)} == set()
+
+
 @pytest.mark.parametrize("explained", sorted(CODES))
 def test_an_explanation_is_whole_sentences(explained: str) -> None:
     entry = CODES[explained]

@@ -38,7 +38,7 @@ def test_json_is_the_same_for_the_same_findings() -> None:
 
 def test_annotations_of_github_are_escaped() -> None:
     assert machine.github([FINDING]) == (
-        "::error file=a%2Cb%3Ac.yaml,line=2,col=1,endLine=2,title=IW201::50%25 of%0Ait%0Ahere%0Aa note%0Afix: rename"
+        "::error file=a%2Cb%3Ac.yaml,line=2,col=1,endLine=2,endColumn=3,title=IW201::50%25 of%0Ait%0Ahere%0Aa note%0Afix: rename"
     )
 
 

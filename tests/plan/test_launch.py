@@ -127,9 +127,25 @@ def test_a_change_moves_exactly_the_flags_that_follow(
 
 
 def test_typed_flags_are_written_in_declared_order(read: Read, known: Known, placed: Placed) -> None:
-    flags = '{zeta: true, alpha: false, hf-overrides: {a: [1, "x"], b: 0.5}, revision: "1.10", seed: 7}'
+    flags = (
+        '{enforce-eager: true, async-scheduling: false, hf-overrides: {a: [1, "x"], b: 0.5}, revision: "1.10", seed: 7}'
+    )
     argv = words(placed(read(STACK.format_map(AS_IS | {"flags": flags}), m=known(8)), "card", "m").launch)
-    assert argv[-5:] == ["--zeta", "--no-alpha", '--hf-overrides={"a":[1,"x"],"b":0.5}', "--revision=1.10", "--seed=7"]
+    typed = [
+        "--enforce-eager",
+        "--no-async-scheduling",
+        '--hf-overrides={"a":[1,"x"],"b":0.5}',
+        "--revision=1.10",
+        "--seed=7",
+    ]
+    assert argv[-5:] == typed
+
+
+def test_a_flag_of_several_words_has_each_as_one_word(read: Read, known: Known, placed: Placed) -> None:
+    flags = "{cudagraph-capture-sizes: [1, 2, 4], middleware: [a.B, c.D], allowed-origins: [x], logits-processors: one}"
+    argv = words(placed(read(STACK.format_map(AS_IS | {"flags": flags}), m=known(8)), "card", "m").launch)
+    several = ["--cudagraph-capture-sizes", "1", "2", "4", "--middleware=a.B", "--middleware=c.D"]
+    assert argv[-8:] == [*several, '--allowed-origins=["x"]', "--logits-processors=one"]
 
 
 @pytest.mark.parametrize("flag", ["limit-mm-per-prompt: {image: 4}", "gpu_memory_utilization: 0.9", "port: 8000"])

@@ -70,7 +70,10 @@ def test_unused_memory_and_idle_cards_are_told() -> None:
     spare = choose(PROFILES, cards(32607))
     assert any("9.74 GiB of card 32607" in line for line in spare.explanation)
     idle = choose(PROFILES, cards(81559, 8188))
-    assert idle.explanation[-1] == "unused: card 8188"
+    assert idle.explanation[-2:] == (
+        "unused: card 8188",
+        "to plan with exactly these devices: imageworks profile add --from-this-machine",
+    )
 
 
 @given(st.data())
@@ -94,3 +97,61 @@ def test_when_nothing_matches_one_more_card_never_means_less(sizes: list[int], m
     before, after = choose(PROFILES, cards(*sizes)), choose(PROFILES, cards(*sizes, more))
     if after.how == "fits under":
         assert planned(PROFILES[after.profile]) >= planned(PROFILES[before.profile])
+
+
+def mixed(text: str, name: str = "mine") -> dict[str, Profile]:
+    """The built-in profiles (a stack that declares one loses them) and one with the match of `text`."""
+    stack = f"version: 1\nmodels: {{}}\nprofiles:\n  {name}: {{match: {text}}}\n"
+    loaded = load("stack.yaml", MemoryFiles({"stack.yaml": stack}), "studio").loaded
+    assert loaded is not None
+    return {**PROFILES, name: loaded.stack.profiles[name]}
+
+
+def slices(*named: tuple[str, int]) -> tuple[FoundGpu, ...]:
+    return tuple(
+        FoundGpu(f"MIG-{index}", f"NVIDIA H100 MIG {name}", mib * MIB, (9, 0), mig=True)
+        for index, (name, mib) in enumerate(named)
+    )
+
+
+def test_a_list_of_devices_takes_each_where_it_belongs() -> None:
+    profiles = mixed('{devices: [{vram: ">=22.1GiB"}, {vram: ">=7.5GiB <11.5GiB"}]}')
+    for gpus, indexes in ((cards(24564, 8188), (0, 1)), (cards(8188, 24564), (1, 0))):
+        choice = choose(profiles, gpus)
+        assert (choice.profile, choice.how, choice.gpu_indexes) == ("mine", "match", indexes)
+
+
+def test_a_list_of_devices_goes_before_a_count_of_gpus() -> None:
+    profiles = mixed('{devices: [{vram: ">=31.8GiB", compute: ">=8.9"}]}')
+    assert choose(profiles, cards(32607)).profile == "mine"
+    assert choose(profiles, cards(24564)).profile == "balanced_24gb"
+
+
+def test_every_device_of_the_list_needs_one_of_its_own() -> None:
+    profiles = mixed('{devices: [{vram: ">=7GiB"}, {vram: ">=22GiB"}]}')
+    assert choose(profiles, cards(8188, 8188)).profile == "compact_8gb"
+    assert choose(profiles, cards(24564, 24564)).profile == "mine"
+
+
+def test_slices_are_taken_by_their_name() -> None:
+    profiles = mixed("{devices: [{mig: 3g.40gb}, {mig: 3g.40gb}]}")
+    assert choose(profiles, slices(("3g.40gb", 40192), ("3g.40gb", 40192))).profile == "mine"
+    other = choose(profiles, slices(("3g.40gb", 40192), ("4g.40gb", 40192)))
+    assert (other.profile, other.how) == ("roomy_40gb", "fits under")
+
+
+def test_a_device_without_the_word_mig_is_a_whole_card() -> None:
+    profiles = mixed('{devices: [{vram: ">=30GiB"}, {vram: ">=30GiB"}]}')
+    assert choose(profiles, slices(("3g.40gb", 40192), ("3g.40gb", 40192))).profile == "roomy_40gb"
+
+
+def test_a_slice_without_a_size_is_planned_below_its_name() -> None:
+    profile = mixed("{devices: [{mig: 3g.40gb}]}")["mine"]
+    assert planned(profile) == 36_000_000_000 - profile.headroom
+    assert "a MIG slice 3g.40gb" in choose({"mine": profile}, slices(("3g.40gb", 40192))).explanation[1]
+
+
+def test_a_machine_with_more_devices_still_fits_the_list() -> None:
+    choice = choose(mixed('{devices: [{vram: ">=47GiB"}, {vram: ">=47GiB"}]}'), cards(8188, 49140, 49140))
+    assert (choice.profile, choice.how, choice.gpu_indexes) == ("mine", "fits under", (1, 2))
+    assert "one GPU, from 47.00 GiB and one GPU, from 47.00 GiB" in choice.explanation[4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 from hypothesis import given
@@ -10,7 +11,11 @@ from hypothesis import strategies as st
 from imageworks.diagnostics.model import Diagnostic, Severity
 from imageworks.model.loaded import Loaded
 from imageworks.plan.ir import Plan
-from imageworks.plan.ports import FIRST_PORT, ports
+from imageworks.plan.ports import ports
+from imageworks.plan.resolve import resolve
+from imageworks.targets.registry import emit
+
+FIRST_PORT = 24001
 
 MODEL = "  {name}: {{backend: {backend}, {more}}}\n"
 BACKENDS = {
@@ -75,3 +80,46 @@ def test_a_pin_that_equals_the_derived_port_is_a_note(
 
 def test_a_pin_with_an_effect_is_silent(read: Callable[..., Loaded], codes: Callable[..., tuple[str, ...]]) -> None:
     assert not {"IW415", "IW416"} & set(codes(read(stack({"a": "llamacpp"}, {"a": 24_500}))))
+
+
+def test_the_declared_range_is_used_and_skips_what_is_taken(read: Callable[..., Loaded]) -> None:
+    text = stack({"a": "llamacpp", "b": "llamacpp", "c": "vllm", "d": "llamacpp"}, {"b": 30_001}, proxy=30_002)
+    given_ports = ports(read(text + "ports: {first: 30000, last: 30099}\n").stack)
+    assert given_ports == {"a": 30_000, "b": 30_001, "c": 30_003, "d": 30_004}
+
+
+def test_a_range_that_just_suffices_is_silent_and_one_less_is_an_error(
+    read: Callable[..., Loaded], codes: Callable[..., tuple[str, ...]], one: Callable[..., Diagnostic]
+) -> None:
+    text = stack({"a": "llamacpp", "b": "llamacpp", "c": "ollama"}, {}, proxy=24_002)
+    assert "IW417" not in codes(read(text + "ports: {first: 24001, last: 24003}\n"))
+    found = one(read(text + "ports: {first: 24001, last: 24002}\n"), "IW417")
+    assert found.message == "the port range is too small: 2 models need one each"
+    assert found.primary is not None
+    assert found.primary.text == "24001 to 24002 has 2, 1 of them pinned or the proxy's"
+    assert found.fixes[0].text == "last: 24003 or more"
+
+
+def test_a_range_that_ends_before_it_begins_has_no_port(
+    read: Callable[..., Loaded], one: Callable[..., Diagnostic]
+) -> None:
+    text = stack({"a": "llamacpp"}, {}) + "ports: {first: 24005, last: 24001}\n"
+    found = one(read(text), "IW417")
+    assert found.primary is not None
+    assert found.primary.text == "24005 to 24001 has 0"
+
+
+def test_unit_and_route_name_the_same_port_from_the_range(read: Callable[..., Loaded]) -> None:
+    text = """
+version: 1
+models:
+  m: {backend: llamacpp, source: {path: m.gguf}, placement: cpu, vram: {total: 1GiB, because: measured}}
+ports: {first: 31000, last: 31000}
+"""
+    plans, findings = resolve(read(text))
+    assert not findings
+    plan = next(item for item in plans if item.profile == "development")
+    files = {item.path: item.text for item in emit(plan, plans)}
+    assert json.loads(files["routes.json"])["routes"]["m"]["url"] == "http://127.0.0.1:31000"
+    argv = json.loads(files["exec/model-m.json"])["argv"]
+    assert argv[argv.index("--port") + 1] == "31000"

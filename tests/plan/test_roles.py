@@ -154,8 +154,10 @@ def test_the_sum_of_a_needed_model_is_shown_once_for_the_nearest_profile(read: R
     text = EMPTY.replace("models:", '  tiny: {match: {gpus: 1, vram: ">=8GiB <12GiB"}}\nmodels:')
     found = one(read(text, big=known(14)), "IW410")
     assert found.message == "big does not fit card: 4.8 GiB short"
-    assert found.notes[0] == "weights            14.00  lock: the files"
-    assert found.notes[-1] == "nor tiny"
+    assert found.notes == ("nor tiny",)
+    (sums,) = found.sums
+    assert (sums.needed[0].name, sums.needed[0].amount, sums.needed[0].why) == ("weights", 14 << 30, "lock: the files")
+    assert [(term.name, term.span and term.span.line) for term in sums.available] == [("GPU", 4), ("headroom", 4)]
 
 
 def test_a_role_may_be_missing_where_the_stack_says_so(
@@ -185,7 +187,16 @@ PIXTRAL = {"family": "pixtral", "layers": 40, "kv_heads": 8, "head_dim": 128}
 def test_two_images_of_pixtral_do_not_fit_8192_tokens(read: Read, known: Known, one: One) -> None:
     found = one(read(LONG, pix=known(8, PIXTRAL)), "IW413")
     assert found.message == "one request of vision_general can exceed the context of pix"
-    assert found.notes == ("8320 images + 1024 answer + 512 prompt + 64 reserve = 9920 > 8192, on card",)
+    assert found.notes == ()
+    (sums,) = found.sums
+    assert [(term.name, term.amount) for term in sums.needed] == [
+        ("images", 8320),
+        ("answer", 1024),
+        ("prompt", 512),
+        ("reserve", 64),
+    ]
+    assert [(term.name, term.amount) for term in sums.available] == [("context", 8192)]
+    assert sums.excess == 9920 - 8192
     assert found.fixes[0].text == "context: 9984 or more in pix"
 
 

@@ -96,7 +96,20 @@ GROUP = "groups:\n  g: {models: [a, b, c], profiles: [card]}\n"
 
 def test_a_group_that_does_not_fit_says_the_sum_and_what_to_drop(read: Read, known: Known, one: One) -> None:
     found = one(read(trio(3, "concurrent_limited", groups=GROUP), a=known(8), b=known(9), c=known(5)), "IW411")
-    assert found.notes == ("27.4 GiB together, 24.0 usable on GPU 0: a 9.8 + b 10.8 + c 6.8; smallest set to drop: c",)
+    assert found.primary is not None
+    assert found.primary.text == "27.4 GiB together, 24.0 usable"
+    assert found.notes == ("smallest set to drop: c",)
+    (sums,) = found.sums
+    assert [(term.name, f"{term.amount / 2**30:.2f}") for term in sums.needed] == [
+        ("a", "9.78"),
+        ("b", "10.78"),
+        ("c", "6.78"),
+    ]
+    assert [(term.name, f"{term.amount / 2**30:.2f}") for term in sums.available] == [
+        ("GPU", "25.00"),
+        ("headroom", "-1.00"),
+    ]
+    assert all(term.span is not None for term in (*sums.needed, *sums.available))
 
 
 def test_a_group_larger_than_the_profile_allows(read: Read, known: Known, one: One) -> None:

@@ -178,7 +178,7 @@ def test_the_model_of_the_demo_comes_out_of_its_package() -> None:
     assert facts.weights_bytes == 98_362_432
     assert (facts.quantization, facts.capabilities) == ("q4_1", ("chat",))
     assert facts.architecture is not None
-    assert facts.architecture.model_dump() == {
+    assert facts.architecture.model_dump(exclude_none=True) == {
         "family": "llama",
         "layers": 30,
         "kv_heads": 3,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on balanced_24gb: fits one GPU of balanced_24gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:ae3f9f012484867bfe7a5fb412c72790221d1e64cd163286581ef41a2db71f8a, stack.yaml:122
+# plan sha256:15bbc6f1aff1caeba1ce281ec84eb32961e3fa24e102cc6c50568251d3aecfc7, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_8gb: fits one GPU of compact_8gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:ba612df83a5b9d5918c5fb32b2e61266e2524191dce40e037ba46f17666c1532, stack.yaml:132
+# plan sha256:c8c8ab0045071d1e8d113d4877837e44c9923113a54acd1545717891e40a5c23, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

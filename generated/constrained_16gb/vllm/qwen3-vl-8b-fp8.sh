@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on constrained_16gb: fits one GPU of constrained_16gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:6e7471575b86b0e95432382f63cc729bf5fe3c2c8da7420307e3ca0e44afb904, stack.yaml:92
+# plan sha256:2c59dc644c89d56d757e1568a43442235b06d62e183070ec7dd046f13c8acce6, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on generous_96gb: fits one GPU of generous_96gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:a72a04034d3a7c0aa2e8d96e4454a071d28b350e102fb84d24a08da94f369178, stack.yaml:132
+# plan sha256:0ecebc6b399b9de47efa8f7f7580b54bb5450814880a7d56bc766ce0e735e89f, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

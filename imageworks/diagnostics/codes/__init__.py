@@ -1,7 +1,7 @@
 """Every diagnostic's code with its explanation, offline.
 
 Owns the one table `CODES` and the text of `imageworks explain`. The pages under docs/errors come from here too.
-Codes: 1xx syntax, 2xx schema, 3xx references and safety, 4xx resources, 5xx targets, 6xx drift, 7xx prompts.
+Codes: 1xx syntax, 2xx schema, 3xx references and safety, 4xx resources, 5xx targets, 6xx drift, 7xx prompts, 8xx import.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from textwrap import fill, indent
 from types import MappingProxyType
 
-from imageworks.diagnostics.codes import iw1xx, iw2xx, iw3xx, iw4xx, iw5xx, iw6xx, iw7xx
+from imageworks.diagnostics.codes import iw1xx, iw2xx, iw3xx, iw4xx, iw5xx, iw6xx, iw7xx, iw8xx
 from imageworks.diagnostics.codes.code import Code
 
 __all__ = ["CODES", "Code", "explain"]
 
 CODES: Mapping[str, Code] = MappingProxyType(
-    {code: text for part in (iw1xx, iw2xx, iw3xx, iw4xx, iw5xx, iw6xx, iw7xx) for code, text in part.CODES.items()}
+    {
+        code: text
+        for part in (iw1xx, iw2xx, iw3xx, iw4xx, iw5xx, iw6xx, iw7xx, iw8xx)
+        for code, text in part.CODES.items()
+    }
 )
 
 

@@ -49,6 +49,7 @@ CODES: Mapping[str, Code] = {
         "unknown backend",
         (
             "`backend:` decides which keys a model may have. While it is unknown, the keys common to all backends are checked and the special ones wait: one mistake gives one error.",
+            "A layer that changes `backend:` of a model below must also take away the keys that belong to the old backend.",
         ),
         "models:\n  gemma: {backend: lamacpp}",
         "models:\n  gemma: {backend: llamacpp}",

@@ -34,10 +34,10 @@ CODES: Mapping[str, Code] = {
     "IW304": Code(
         "a path that leaves its root",
         (
-            "Generated files are compared on every machine, so they may not hold a path of one machine. Paths are relative to their root, without `..` and `~`. Where the root is on this machine is said by its environment variable, IMAGEWORKS_MODELS for models.",
+            "Generated files are compared on every machine, so they may not hold a path of one machine. Paths are relative to their root, without `..` and `~`. Where a root is on this machine is said in stack.local.yaml, which is not committed, or by its environment variable, IMAGEWORKS_MODELS for models.",
         ),
         "source: {path: /srv/models/Qwen3}",
-        "source: {path: Qwen3}   # and  export IMAGEWORKS_MODELS=/srv/models",
+        "source: {path: Qwen3}   # and in stack.local.yaml  roots: {models: {default: /srv/models}}",
     ),
     "IW306": Code(
         "a secret stands in the file",
@@ -61,11 +61,49 @@ CODES: Mapping[str, Code] = {
         "roles:\n  caption: {requires: [vision], fallback: [caption]}",
         "roles:\n  caption: {requires: [vision], fallback: [vision_general]}",
     ),
+    "IW310": Code(
+        "an included file cannot be read, or includes lead in a circle",
+        (
+            "`include:` names files that lie below the one that names them: what the naming file says wins. A path counts from the folder of the naming file and may not leave it. A file that is included twice is read once.",
+        ),
+        "include: [modles/judges.yaml]",
+        "include: [models/judges.yaml]",
+    ),
+    "IW311": Code(
+        "two included files disagree",
+        (
+            "Of two files of which neither includes the other none wins, so they must not set the same value differently; otherwise the order of a list would decide in silence. Keep one value, or let one file include the other: the including one wins.",
+        ),
+    ),
+    "IW312": Code(
+        "something is removed that is not there",
+        (
+            "`key-: [name]` removes items of a list, or keys of a map, that a lower layer has. A name that is not there is a misspelling, or was renamed below; then the layer no longer does what it was written for.",
+        ),
+        "models-: [pixtral-12b]",
+        "models-: [pixtral-12b-q4]",
+    ),
+    "IW313": Code(
+        "a suffix with nothing below",
+        (
+            "`key+` appends to a list of a lower layer, `key-` removes from a list or map, `key=` replaces a whole map. All three need something below them: the built-in layer, an included file, an earlier `-f`. Maps merge key by key without a suffix, and lists replace.",
+        ),
+        "models:\n  qwen: {alaises+: [gpt-4o]}",
+        "models:\n  qwen: {aliases+: [gpt-4o]}",
+    ),
     "IW314": Code(
         "one port is pinned for two models",
         (
             "A port can be listened on by one program. Remove one of the pins: ports are derived, and unit and route use the same.",
         ),
+    ),
+    "IW315": Code(
+        "a variable that is not declared, or not possible here",
+        (
+            "`${NAME}` takes the text of NAME from the block `variables:` of the stack; the environment is never read, so that generated files are the same everywhere. It may stand in texts, paths and addresses, not in keys, numbers, names of models and roles, or words of this language. A literal dollar before `{` is written `$$`.",
+        ),
+        "url: http://${HOTS}:8000",
+        "variables: {HOST: gpu-box}\nmodels:\n  big: {backend: openai, url: 'http://${HOST}:8000'}",
     ),
     "IW330": Code(
         "open to the network without keys",

@@ -61,6 +61,14 @@ CODES: Mapping[str, Code] = {
         'match: {gpus: 1, vram: "<24GiB"}',
         'match: {gpus: 1, vram: ">=22GiB <24GiB"}',
     ),
+    "IW408": Code(
+        "a profile that does not say which machine it is for",
+        (
+            "`match` counts equal GPUs with `gpus` (and their `vram` and `compute`), or lists each GPU or MIG slice under `devices`. One of the two, and not both.",
+        ),
+        'match: {vram: ">=20GiB"}',
+        'match: {gpus: 1, vram: ">=20GiB"}',
+    ),
     "IW410": Code(
         "a model does not fit a profile",
         (
@@ -98,6 +106,26 @@ CODES: Mapping[str, Code] = {
         "a pin that changes nothing",
         (
             "The pinned port is the one that the model would get anyway. Drop the pin, unless the port must stay when models are added.",
+        ),
+    ),
+    "IW417": Code(
+        "the port range is too small",
+        (
+            "Every model that is started as a program of its own gets one loopback port, the same on every profile. `ports.first` to `ports.last` must hold as many as there are such models, beside pinned ports and the proxy's own.",
+        ),
+        "ports: {first: 24001, last: 24002}",
+        "ports: {first: 24001, last: 24099}",
+    ),
+    "IW418": Code(
+        "models that are kept loaded do not fit together",
+        (
+            "Pinned models, and groups where the strategy is concurrent_full, are started at once and never evicted. Together they must fit each GPU, the host memory and max_concurrent_models. The smallest set that already does not fit is shown with its sum.",
+        ),
+    ),
+    "IW419": Code(
+        "two groups divide the same memory",
+        (
+            "`allocation: balanced` and `allocation: priority` divide the memory of a profile among the members of one group. Where two such groups name the same profile, it would be given away twice.",
         ),
     ),
     "IW420": Code(

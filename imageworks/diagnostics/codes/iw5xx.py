@@ -7,6 +7,15 @@ from collections.abc import Mapping
 from imageworks.diagnostics.codes.code import Code
 
 CODES: Mapping[str, Code] = {
+    "IW501": Code(
+        "a vLLM flag that does not work",
+        (
+            "models.M.vllm holds flags of `vllm serve` without the dashes. Each is compared with the argument parser of the pinned version: its name, whether it takes a value and which, whether it can be negated, and which flags need or exclude each other. vLLM would stop at start, often after a minute of imports; or take the last of two spellings in silence.",
+            "A switch is written true or false, a flag with parts is a map, and a flag of several words is a list.",
+        ),
+        "vllm: {tool_call_parser: hermez}",
+        "vllm: {tool-call-parser: hermes}",
+    ),
     "IW502": Code(
         "an engine flag that is derived",
         (
@@ -15,6 +24,23 @@ CODES: Mapping[str, Code] = {
         "vllm: {max-model-len: 16384}",
         "context: 16384",
     ),
+    "IW503": Code(
+        "a network that vLLM cannot serve",
+        (
+            "vLLM looks up the network of a model by the class names in its config.json. The table of the pinned version holds what vLLM serves with code of its own and what it names as no longer served; networks with an encoder and a decoder went with its V0 engine. Without this check the failure comes at start, after the weights were fetched.",
+            "As a note: the network is in neither list. vLLM then tries the code of Transformers, which may work, and is slower.",
+        ),
+        "backend: vllm  # of a Florence-2 model",
+        "backend: openai, with the command of a server that has it",
+    ),
+    "IW504": Code(
+        "a vLLM version without a flag table",
+        (
+            "backends.vllm.version names the vLLM that is installed; flags and networks are checked against the table of that version. A table is read out of vLLM's own parser by scripts/vllm-flags in ImageWorks' source.",
+        ),
+        'backends: {vllm: {version: "0.31.0"}}',
+        'backends: {vllm: {version: "0.32.0"}}',
+    ),
     "IW520": Code(
         "a systemd prefix that cannot stand in a unit file",
         (
@@ -22,5 +48,13 @@ CODES: Mapping[str, Code] = {
         ),
         'targets: {systemd: {prefix: "my stacks/imageworks"}}',
         'targets: {systemd: {prefix: "%h/imageworks"}}',
+    ),
+    "IW521": Code(
+        "a model that llama-swap.yaml cannot carry",
+        (
+            "llama-swap cuts a command at line ends before it splits it into words, and takes `${NAME}` anywhere in its file for a macro. An argument with a line end or an alias that looks like a macro would be changed in silence, so nothing was written.",
+        ),
+        'aliases: ["${PORT}"]',
+        'aliases: ["port"]',
     ),
 }
