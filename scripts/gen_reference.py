@@ -19,7 +19,8 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from imageworks.model import schema, stack
+from imageworks.model import schema, sources, stack
+from imageworks.model.part import Part
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "reference.md"
@@ -123,7 +124,7 @@ def _tables() -> Iterator[str]:
         yield ""
 
 
-def _parts(part: type[stack.Part], where: str) -> Iterator[tuple[type[stack.Part], str]]:
+def _parts(part: type[Part], where: str) -> Iterator[tuple[type[Part], str]]:
     """`part` and the parts below its keys, each with the path it stands at (`models.M.vram`)."""
     yield part, f"`{where}`" if where else ""
     for name in part.model_fields:
@@ -134,15 +135,15 @@ def _parts(part: type[stack.Part], where: str) -> Iterator[tuple[type[stack.Part
             yield from _parts(below, path)
 
 
-def _below(annotation: str) -> Iterator[tuple[type[stack.Part], str]]:
+def _below(annotation: str) -> Iterator[tuple[type[Part], str]]:
     names = SOURCES if re.search(r"\bSource\b", annotation) else re.findall(r"\w+", annotation)
     for name in names:
-        found = getattr(stack, name, None)
-        if isinstance(found, type) and issubclass(found, stack.Part):
+        found = getattr(stack, name, None) or getattr(sources, name, None)
+        if isinstance(found, type) and issubclass(found, Part):
             yield found, f".{name[0]}" if annotation.startswith("dict[") else ""
 
 
-def _row(part: type[stack.Part], name: str, info: FieldInfo, where: str) -> str:
+def _row(part: type[Part], name: str, info: FieldInfo, where: str) -> str:
     top = f"{where.strip('`')}.{name}".strip(".").partition(".")[0]
     default = BUILT_IN.get(top if part in IN_LAYER else "") or _default(info)
     meaning = info.description or _doc_of_type(_written(part, name))
@@ -155,7 +156,7 @@ def _plain(text: str) -> str:
     return "`".join(piece if at % 2 else piece.replace("<", "&lt;") for at, piece in enumerate(text.split("`")))
 
 
-def _written(part: type[stack.Part], name: str) -> str:
+def _written(part: type[Part], name: str) -> str:
     """The annotation as it stands in the source, without its `| None`."""
     return str(inspect.get_annotations(part)[name]).removesuffix(" | None")
 
@@ -176,8 +177,8 @@ def _type(annotation: str) -> str:
 
 
 def _named(annotation: str) -> str:
-    found = getattr(stack, annotation, None)
-    if isinstance(found, type) and issubclass(found, stack.Part):
+    found = getattr(stack, annotation, None) or getattr(sources, annotation, None)
+    if isinstance(found, type) and issubclass(found, Part):
         return "map, below"
     if annotation == "Source":
         return "map with one of " + " ".join(OTHERS[name] for name in SOURCES)
@@ -191,7 +192,7 @@ def _named(annotation: str) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "*required*"
-    if info.default is PydanticUndefined or info.default is None or isinstance(info.default, stack.Part):
+    if info.default is PydanticUndefined or info.default is None or isinstance(info.default, Part):
         return ""
     return f"`{_value(info)}`" if info.default != () else ""
 
@@ -223,15 +224,15 @@ def _size(value: int) -> str:
     raise ValueError(f"{value} is no whole number of MiB")
 
 
-def _doc(part: type[stack.Part]) -> str:
+def _doc(part: type[Part]) -> str:
     return _plain(" ".join((part.__doc__ or "").split()))
 
 
 def _doc_of_type(annotation: str) -> str:
     """What the part says of itself, where the key has no words of its own."""
     name = (re.findall(r"\w+", annotation) or [""])[-1]
-    found = getattr(stack, name, None)
-    return _doc(found) if isinstance(found, type) and issubclass(found, stack.Part) else ""
+    found = getattr(stack, name, None) or getattr(sources, name, None)
+    return _doc(found) if isinstance(found, type) and issubclass(found, Part) else ""
 
 
 def _scalars() -> Iterator[str]:

@@ -93,7 +93,7 @@ def _line(head: str, written: Written, *, named: bool = True) -> str:
 
 
 def _place(span: Span | None) -> str:
-    from imageworks.model.layers import BUILT_IN
+    from imageworks.model.loaded import BUILT_IN
 
     if span is None:
         return ""

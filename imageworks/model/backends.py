@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.names import entries
-from imageworks.model.stack import SOURCE_KINDS
+from imageworks.model.sources import SOURCE_KINDS
 from imageworks.source.tree import MapNode, Node, ScalarNode, at
 
 BACKENDS = ("vllm", "llamacpp", "ollama", "openai")

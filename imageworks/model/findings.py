@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
 from imageworks.model.closest import closest, renaming
 from imageworks.model.grammar import keys_at, owners
-from imageworks.model.stack import SOURCE_KINDS, Stack
+from imageworks.model.sources import SOURCE_KINDS
+from imageworks.model.stack import Stack
 from imageworks.source.tree import BrokenNode, MapNode, Node, Path, ScalarNode, child
 
 _SINGULAR = {"capabilities": "capability", "requires": "capability", "prefer_quantizations": "quantization"}

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, BeforeValidator
 
 from imageworks.model.scalars import Duration, FreeMap, RelativePath, RootPath, Size, Text, Url
-from imageworks.model.stack import SOURCE_KINDS, Model, Stack
+from imageworks.model.sources import SOURCE_KINDS
+from imageworks.model.stack import Model, Stack
 
 Path = tuple[str | int, ...]
 

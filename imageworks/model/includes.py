@@ -18,8 +18,8 @@ from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.decode import values
 from imageworks.model.findings import tell_all
 from imageworks.model.layering import split
+from imageworks.model.part import Part
 from imageworks.model.scalars import RelativePath
-from imageworks.model.stack import Part
 from imageworks.source.tree import MapNode, Node, Path, ScalarNode, SeqNode
 
 DEEPEST = 40

@@ -12,11 +12,11 @@ from importlib.resources import files
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.layering import lay, split
+from imageworks.model.loaded import BUILT_IN
 from imageworks.source.parse import parse
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import Entry, MapNode, Node, ScalarNode, SeqNode
 
-BUILT_IN = "<built-in>"
 LOCAL = "stack.local.yaml"
 """The machine's own layer, beside the stack."""
 LAST_RESORT = "development"

@@ -13,8 +13,8 @@ from imageworks.diagnostics.model import Diagnostic
 from imageworks.model.check import check
 from imageworks.model.decode import decode, origins, places, without_empty
 from imageworks.model.includes import Gathered
-from imageworks.model.layers import BUILT_IN, LOCAL, built_in, named, stacked
-from imageworks.model.loaded import Loaded
+from imageworks.model.layers import LOCAL, built_in, named, stacked
+from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.model.lock import Lock
 from imageworks.model.overrides import Layer, order, taken_out
 from imageworks.model.prompts import PromptProfile

@@ -15,6 +15,9 @@ from imageworks.model.stack import Stack
 
 Path = tuple[str | int, ...]
 
+BUILT_IN = "<built-in>"
+"""File name of the built-in layer in spans and texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.closest import closest, renaming
-from imageworks.model.layers import BUILT_IN
+from imageworks.model.loaded import BUILT_IN
 from imageworks.model.scalars import ID
 from imageworks.source.tree import Entry, MapNode, ScalarNode, SeqNode, at
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
-from imageworks.model.layers import BUILT_IN
+from imageworks.model.loaded import BUILT_IN
 from imageworks.source.tree import MapNode, ScalarNode, at, walk
 
 _PREFIXES = ("sk-", "sk_", "hf_", "ghp_", "gho_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "AIza", "nvapi-")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Severity
 from imageworks.model.loaded import Loaded
-from imageworks.model.stack import OllamaSource
+from imageworks.model.sources import OllamaSource
 from imageworks.plan.facts import Facts
 from imageworks.plan.text import gib
 

@@ -12,12 +12,10 @@ from itertools import combinations
 from math import inf
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Span
-from imageworks.model.loaded import Loaded
+from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.model.stack import DeviceMatch, Match
 from imageworks.plan.assignment import assign
 from imageworks.plan.text import size_word
-
-BUILT_IN = "<built-in>"
 
 
 def check(loaded: Loaded) -> Iterator[Diagnostic]:

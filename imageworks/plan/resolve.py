@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from imageworks.diagnostics.model import Diagnostic
+from imageworks.diagnostics.model import Diagnostic, Fix, Severity
 from imageworks.model.loaded import Loaded
 from imageworks.plan import fact_rules, overlap, ports, profile_rules, resident_rules, role_rules, rules, vllm_rules
 from imageworks.plan.allocation import divisions
@@ -25,6 +25,7 @@ from imageworks.plan.ranges import Table, solve
 from imageworks.plan.roles import Scene, tables
 
 OUT = "generated"
+BROKEN_PINS = frozenset({"IW406", "IW418"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,30 @@ def _of_the_stack(loaded: Loaded, facts: Mapping[str, Facts]) -> Iterator[Diagno
 
 
 def _draft(loaded: Loaded, facts: Mapping[str, Facts], name: str) -> Draft:
+    draft = _drafted(loaded, facts, name, pins=True)
+    broken = [item for item in draft.findings if item.code in BROKEN_PINS]
+    if not broken or rules.is_named(loaded, name):
+        return draft
+    # a machine that the stack does not speak of: a pin meant for another one does not count there
+    unpinned = _drafted(loaded, facts, name, pins=False)
+    if any(item.code in BROKEN_PINS for item in unpinned.findings):
+        return draft  # a group does it
+    notes = tuple(replace(item, severity=Severity.NOTE, fixes=(_say_so(name),)) for item in broken)
+    return replace(unpinned, findings=(*unpinned.findings, *notes))
+
+
+def _say_so(profile: str) -> Fix:
+    return Fix(f"nothing: no pin counts on {profile} then. To decide it yourself:  profiles: {{{profile}: {{…}}}}")
+
+
+def _drafted(loaded: Loaded, facts: Mapping[str, Facts], name: str, *, pins: bool) -> Draft:
     where = ground(name, loaded.stack.profiles[name])
     outcomes = place(facts, where)
-    residents = rules.residents_of(loaded, where, outcomes)
+    residents = rules.residents_of(loaded, where, outcomes, pins=pins)
     spots = {name: item for name, item in outcomes.items() if isinstance(item, Placement)}
     placed = _placed(loaded, facts, where, spots, residents)
+    if not pins:
+        placed = {name: replace(model, pinned=False) for name, model in placed.items()}
     unplaced = {name: item for name, item in outcomes.items() if isinstance(item, Unplaced)}
     scene = Scene(loaded, where, facts, placed, unplaced)
     findings = _of_a_profile(loaded, scene, outcomes, residents)

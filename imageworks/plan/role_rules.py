@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
-from imageworks.model.loaded import Loaded
+from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.plan import shortfalls
 from imageworks.plan.contracts import Proof, reach
 from imageworks.plan.ir import Unplaced
-from imageworks.plan.overlap import BUILT_IN
 from imageworks.plan.placement import is_split
 from imageworks.plan.roles import Scene, Tables, failure
-from imageworks.plan.rules import label
+from imageworks.plan.rules import is_named, label
 from imageworks.plan.text import gib_needed, gib_usable, joined
 
 
@@ -91,7 +90,8 @@ def _too_large(item: Unplaced | None) -> bool:
 
 def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequence[Act]]) -> bool:
     model = loaded.stack.models[model_id]
-    return model.keep == "pinned" or any(act in empty.get(role, ()) for role in model.roles)
+    pinned = model.keep == "pinned" and is_named(loaded, act.name)
+    return pinned or any(act in empty.get(role, ()) for role in model.roles)
 
 
 def _sum(loaded: Loaded, model_id: str, act: Act, others: Sequence[str]) -> Diagnostic:

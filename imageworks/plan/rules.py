@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
-from imageworks.model.loaded import Loaded, Path
+from imageworks.model.loaded import BUILT_IN, Loaded, Path
 from imageworks.plan import shortfalls
 from imageworks.plan.company import HOST, Sizes, fits, pools
 from imageworks.plan.ir import Unplaced
@@ -48,9 +48,17 @@ def groups_of(loaded: Loaded, profile: str) -> Mapping[str, frozenset[str]]:
     }
 
 
-def residents_of(loaded: Loaded, where: Ground, outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
+def is_named(loaded: Loaded, profile: str) -> bool:
+    """Does the stack itself declare or adjust `profile`? The others are built in, for machines nobody may have."""
+    span = loaded.value("profiles", profile)
+    return span is not None and span.file != BUILT_IN
+
+
+def residents_of(
+    loaded: Loaded, where: Ground, outcomes: Mapping[str, Outcome], *, pins: bool = True
+) -> tuple[str, ...]:
     """Placed models that are started at once and kept: pinned ones, and groups where the strategy is concurrent_full."""
-    kept = {name for name, model in loaded.stack.models.items() if model.keep == "pinned"}
+    kept = {name for name, model in loaded.stack.models.items() if model.keep == "pinned" and pins}
     if where.profile.strategy == FULL:
         kept |= {name for members in groups_of(loaded, where.name).values() for name in members}
     return tuple(sorted(name for name in kept if _takes_room(outcomes[name])))

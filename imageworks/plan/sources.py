@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from posixpath import basename
 
-from imageworks.model.stack import HfSource, Model, OllamaSource, PackageSource, PathSource, SameAsSource, Source
+from imageworks.model.sources import HfSource, OllamaSource, PackageSource, PathSource, SameAsSource, Source
+from imageworks.model.stack import Model
 from imageworks.plan.ir import Need, PackageFile
 
 

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Span
-from imageworks.model.loaded import Loaded, Place
+from imageworks.model.loaded import BUILT_IN, Loaded, Place
 from imageworks.plan.diff import Path, compare
 from imageworks.plan.ir import Plan, PlannedModel
 from imageworks.plan.text import size_word
 
-BUILT_IN = "<built-in>"
 _LONGEST = 60
 
 

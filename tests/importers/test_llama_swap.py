@@ -13,7 +13,8 @@ from imageworks.diagnostics import human
 from imageworks.importers import llama_swap
 from imageworks.importers.draft import Imported
 from imageworks.model.load import load
-from imageworks.model.stack import HfSource, PathSource, Stack
+from imageworks.model.sources import HfSource, PathSource
+from imageworks.model.stack import Stack
 from imageworks.plan.ir import Plan
 from imageworks.source.files import MemoryFiles
 from imageworks.source.text import SourceFile

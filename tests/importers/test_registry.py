@@ -14,7 +14,8 @@ from imageworks.diagnostics import human
 from imageworks.importers import registry
 from imageworks.importers.draft import Imported
 from imageworks.model.load import load
-from imageworks.model.stack import HfSource, OllamaSource, PathSource, Stack
+from imageworks.model.sources import HfSource, OllamaSource, PathSource
+from imageworks.model.stack import Stack
 from imageworks.plan.ir import Plan
 from imageworks.source.files import MemoryFiles
 from imageworks.source.text import SourceFile

@@ -10,7 +10,8 @@ import pytest
 from imageworks.importers import llama_swap
 from imageworks.importers.draft import Imported
 from imageworks.model.load import load
-from imageworks.model.stack import PathSource, Stack
+from imageworks.model.sources import PathSource
+from imageworks.model.stack import Stack
 from imageworks.plan.ir import Plan
 from imageworks.plan.resolve import resolve
 from imageworks.source.files import DiskFiles, MemoryFiles

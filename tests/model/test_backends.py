@@ -7,7 +7,7 @@ import pytest
 from imageworks.model.backends import BACKENDS
 from imageworks.model.grammar import keys_at
 from imageworks.model.load import Outcome
-from imageworks.model.stack import SOURCE_KINDS
+from imageworks.model.sources import SOURCE_KINDS
 
 Read = Callable[..., Outcome]
 

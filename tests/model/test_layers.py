@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from imageworks.model.layers import BUILT_IN, built_in
+from imageworks.model.layers import built_in
 from imageworks.model.load import Outcome
-from imageworks.model.loaded import Loaded
+from imageworks.model.loaded import BUILT_IN, Loaded
 
 Read = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from imageworks.diagnostics.model import Applicability, Diagnostic, Severity
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import LockedModel
+from imageworks.plan.resolve import resolve
 from imageworks.plan.rules import smallest_drop
 
 Read = Callable[..., Loaded]
@@ -205,3 +206,25 @@ def test_sums_are_made_in_whole_mib_as_the_runtime_counts(read: Read, codes: Cod
     )
     assert codes(read(text.format(vram="11265MiB"))) == ("IW411",)  # 10241 MiB hold 2 x 5120.5, but not 2 x 5121
     assert codes(read(text.format(vram="11266MiB"))) == ()
+
+
+PINNED = """models:
+  b: {backend: vllm, source: {path: o/b}, keep: pinned, vram: {weights: 5GiB, kv: 1GiB}, roles: {chat: 40}}
+  c: {backend: vllm, source: {path: o/c}, vram: {weights: 5GiB, kv: 1GiB}, roles: {chat: 30}}
+"""
+
+
+def test_a_pin_does_not_count_on_built_in_machines_where_it_would_shut_others_out(read: Read) -> None:
+    """Nobody should have to excuse a pin on machines that the stack never speaks of."""
+    plans, found = resolve(read("version: 1\n" + PINNED))
+    assert {item.severity for item in found} == {Severity.NOTE}
+    by_profile = {plan.profile: plan for plan in plans}
+    here, there = by_profile["constrained_16gb"], by_profile["balanced_24gb"]
+    assert (here.policy.resident, there.policy.resident) == ((), ("b",))
+    assert [plan.models[0].pinned for plan in (here, there)] == [False, True]
+    assert "balanced_24gb" not in "".join(item.message for item in found)
+
+
+def test_a_pin_counts_on_every_machine_that_the_stack_names(read: Read) -> None:
+    _, found = resolve(read("version: 1\nprofiles: {constrained_16gb: {headroom: 1GiB}}\n" + PINNED))
+    assert [(item.code, item.severity.value) for item in found if "constrained" in item.message] == [("IW406", "error")]
