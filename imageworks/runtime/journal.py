@@ -43,6 +43,9 @@ class Journal:
     first: float | None = None
     warm: bool | None = None
     facts: Facts = field(default_factory=Facts)
+    complete: bool = False
+    """The whole answer went to the client, also when the connection is not closed in order."""
+    recorded: bool = False
 
     def asked(self, request: Request) -> None:
         """The body is read."""

@@ -21,7 +21,7 @@ from imageworks.runtime.errors import ApiError
 from imageworks.runtime.forward import DEADLINE_S, Answer, Forwarder, Job
 from imageworks.runtime.guard import REQUEST_ID, too_large
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.records import RecordLog
+from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
 from imageworks.runtime.request import Endpoint, Request, parse
 from imageworks.runtime.table import Resolution, resolve
@@ -66,10 +66,10 @@ class Proxy:
             job = self._job(request, journal)
             response = await (self._stream(http, job, journal) if request.stream else self._short(job, journal))
         except ApiError as error:
-            self._records.write(journal.record(self.table, error))
+            self._record(journal, error)
             raise
         except (asyncio.CancelledError, ConnectionError):
-            self._records.write(journal.record(self.table, None, "refused" if self.ending else "client_abort"))
+            self._record(journal, None, None if journal.complete else "refused" if self.ending else "client_abort")
             raise
         return response
 
@@ -120,7 +120,7 @@ class Proxy:
                 await stream.end_comments()
                 if stream.response is None:
                     raise
-                self._records.write(journal.record(self.table, error))
+                self._record(journal, error)
                 await stream.fail(error)
                 return stream.response
             except asyncio.CancelledError:
@@ -132,7 +132,13 @@ class Proxy:
     def _note(self, journal: Journal, answer: Answer) -> None:
         status = answer.response.status
         error = ApiError(status, "backend_error", "") if status >= 400 else None  # noqa: PLR2004 - any error the engine answers
-        self._records.write(journal.record(self.table, error))
+        self._record(journal, error)
+
+    def _record(self, journal: Journal, error: ApiError | None, outcome: Outcome | None = None) -> None:
+        """Write the line of a request, once: a client that hangs up after the last byte changes nothing any more."""
+        if not journal.recorded:
+            journal.recorded = True
+            self._records.write(journal.record(self.table, error, outcome))
 
     def _waiting(self, job: Job) -> str:
         model = next(iter(job.routes))

@@ -71,18 +71,20 @@ class Stream:
         stream = self.response or await self._begin(source.status, {**passed(source), **headers})
         tail, held = Tail(), b""
         by_line = source.content_type == EVENT_STREAM
-        async for chunk in _chunks(answer):
-            journal.first_byte()
-            tail.feed(chunk)
-            # a torn line is held back, so that an error event never lands inside it
-            cut = chunk.rfind(b"\n") + 1 if by_line else len(chunk)
-            if cut:
-                await stream.write(held + chunk[:cut])
-                held = chunk[cut:]
-            else:
-                held += chunk
-        await stream.write(held)
-        journal.facts = tail.facts()
+        try:
+            async for chunk in _chunks(answer):
+                journal.first_byte()
+                tail.feed(chunk)
+                # a torn line is held back, so that an error event never lands inside it
+                cut = chunk.rfind(b"\n") + 1 if by_line else len(chunk)
+                if cut:
+                    await stream.write(held + chunk[:cut])
+                    held = chunk[cut:]
+                else:
+                    held += chunk
+            await stream.write(held)
+        finally:
+            journal.facts, journal.complete = tail.facts(), tail.ended()
         await stream.write_eof()
         return stream
 

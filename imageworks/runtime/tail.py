@@ -69,6 +69,10 @@ class Tail:
         if len(self._bytes) > 2 * KEEP:
             del self._bytes[:-KEEP]
 
+    def ended(self) -> bool:
+        """Has the stream said that nothing follows?"""
+        return self._bytes.rstrip().endswith(b"data: [DONE]")
+
     def facts(self) -> Facts:
         """Read the events that are kept, oldest first; later ones win."""
         facts = Facts()

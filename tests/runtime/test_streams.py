@@ -122,6 +122,24 @@ def test_a_client_that_leaves_ends_the_engines_work_and_frees_its_place(
     play(story())
 
 
+def test_a_client_that_hangs_up_after_the_last_event_had_its_answer(world: Make, play: Play) -> None:
+    """The official clients do so: they stop reading at [DONE], while the engine's connection is still open."""
+
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            engine = w.engines["small"]
+            engine.pieces = (b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',)
+            engine.go_on.clear()
+            async with w.http.post("/v1/chat/completions", json=ASK | {"stream": True}) as answer:
+                while b"[DONE]" not in await answer.content.readline():
+                    pass
+                answer.close()
+            await w.until(lambda: not w.proxy.active)
+        assert [(line["outcome"], line["finish_reason"]) for line in w.lines()] == [("ok", "stop")]
+
+    play(story())
+
+
 def test_a_client_that_leaves_the_queue_is_forgotten(world: Make, play: Play) -> None:
     async def story() -> None:
         async with world({"small": {}}) as w:
