@@ -16,7 +16,7 @@ import click
 
 from imageworks import locations
 from imageworks.commands.console import Step, fail, result, say
-from imageworks.commands.pipeline import Compiled, compile_here, layers_option, local_changes, show_findings, summary
+from imageworks.commands.pipeline import layers_option
 
 if TYPE_CHECKING:
     from imageworks.commands.comparison import Comparison
@@ -33,9 +33,10 @@ WAIT_S = 30.0
 def command(stack: tuple[Path, ...], profile: str | None, wait: float) -> int:
     """Exit 0 when everything runs as the stack says, 1 when it does not; then what ran before runs again."""
     from imageworks.commands.comparison import compare, text
+    from imageworks.commands.weights import compile_with_facts
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    compiled = _compiled(stack)
+    compiled = compile_with_facts(stack, "nothing was changed")
     if compiled is None:
         return 1
     with _alone(compiled.folder):
@@ -62,27 +63,6 @@ def _elsewhere(found: Comparison) -> bool:
 
     started = found.seen.started.get(PROXY)
     return started is not None and not started.file.is_relative_to(found.compiled.folder / found.compiled.out)
-
-
-def _compiled(stack: tuple[Path, ...]) -> Compiled | None:
-    """Compile with the facts of local weights; None after showing errors."""
-    from imageworks.commands.weights import learn_facts
-    from imageworks.store.package import StoreError
-
-    compiled = compile_here(stack)
-    try:
-        if not compiled.failed and learn_facts(compiled):
-            compiled = compile_here(stack)
-    except StoreError as error:
-        fail(str(error))
-        return None
-    show_findings(compiled.diagnostics, compiled.texts)
-    if compiled.failed:
-        say(f"\n{summary(compiled.diagnostics)}; nothing was changed")
-        return None
-    if compiled.local:
-        say(local_changes(compiled))
-    return compiled
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Owns the order of the compiler's stages and how findings are shown; holds no jud
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from imageworks import contract
 from imageworks.commands.console import colour_wanted, result, say, unicode_wanted
 
 if TYPE_CHECKING:
+    from imageworks import contract
     from imageworks.diagnostics.model import Diagnostic
     from imageworks.model.loaded import Loaded
     from imageworks.plan.ir import Plan
@@ -28,6 +29,8 @@ STACK_FILE = "stack.yaml"
 OUT = "generated"
 LOCAL_OUT = ".imageworks/generated"
 """Where the files of a stack with a layer of this machine's own go: never into what is committed."""
+GARBAGE_AFTER = 100_000
+"""Allocations between two searches for cycles: compiling makes nearly none, and looking through all trees costs a tenth."""
 FORMATS = ("full", "concise", "json", "github", "sarif")
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -59,6 +62,8 @@ class Compiled:
     @property
     def roots(self) -> dict[str, contract.Root]:
         """The roots of a stack without errors."""
+        from imageworks import contract
+
         assert self.loaded is not None
         declared = self.loaded.stack.roots
         return {name: contract.Root(root.env, root.default) for name, root in declared}
@@ -137,6 +142,7 @@ def compile_files(
     local: bool = False,
 ) -> Compiled:
     """The same for a stack read from `files`; `path` is where it would lie, `folder_name` its folder's name."""
+    gc.set_threshold(GARBAGE_AFTER)
     from imageworks.model.load import load
     from imageworks.plan.resolve import resolve
     from imageworks.targets.registry import check
@@ -160,6 +166,8 @@ def artifacts(plans: Sequence[Plan], chosen: Sequence[str]) -> dict[str, tuple[A
 
 def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], form: str = "full") -> None:
     """Print findings: json and sarif on stdout (always, so that a reader gets a document), the others on stderr."""
+    if not diagnostics and form not in {"json", "sarif"}:
+        return
     from imageworks import __version__
     from imageworks.diagnostics import human, machine
 
@@ -170,9 +178,8 @@ def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], f
 
         result(sarif(diagnostics, __version__))
     elif form == "github":
-        if diagnostics:
-            result(machine.github(diagnostics))
-    elif diagnostics:
+        result(machine.github(diagnostics))
+    else:
         colour = colour_wanted(sys.stderr.isatty())
         text = (
             human.concise(diagnostics)

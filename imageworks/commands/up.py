@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imageworks.commands.console import Step, fail, say
-from imageworks.commands.pipeline import Compiled, compile_here, layers_option, local_changes, show_findings, summary
+from imageworks.commands.pipeline import Compiled, layers_option
 
 if TYPE_CHECKING:
     from imageworks.commands.machine import Chosen
@@ -32,8 +32,10 @@ def command(stack: tuple[Path, ...], profile: str | None, detach: bool, question
     """Exit 0 after an orderly end, 1 when something could not start."""
     if detach and once:
         return fail("--detach and --once exclude each other")
+    from imageworks.commands.weights import compile_with_facts
+
     _interruptible()
-    compiled = _compiled(stack)
+    compiled = compile_with_facts(stack, "nothing was started")
     if compiled is None:
         return 1
     chosen = _chosen(compiled, profile)
@@ -45,27 +47,6 @@ def command(stack: tuple[Path, ...], profile: str | None, detach: bool, question
 def _interruptible() -> None:
     """SIGTERM ends us like Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def _compiled(stack: tuple[Path, ...]) -> Compiled | None:
-    """Compile, with the facts of weights on this disk that models.lock lacks; None after showing errors."""
-    from imageworks.commands.weights import learn_facts
-    from imageworks.store.package import StoreError
-
-    compiled = compile_here(stack)
-    try:
-        if not compiled.failed and learn_facts(compiled):
-            compiled = compile_here(stack)
-    except StoreError as error:
-        fail(str(error))
-        return None
-    show_findings(compiled.diagnostics, compiled.texts)
-    if compiled.failed:
-        say(f"\n{summary(compiled.diagnostics)}; nothing was started")
-        return None
-    if compiled.local:
-        say(local_changes(compiled))
-    return compiled
 
 
 def _chosen(compiled: Compiled, flag: str | None) -> Chosen | None:

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imageworks import contract, locations
-from imageworks.commands.console import Step, say
-from imageworks.commands.pipeline import Compiled
+from imageworks.commands.console import Step, fail, say
+from imageworks.commands.pipeline import Compiled, compile_here, local_changes, show_findings, summary
 from imageworks.plan.ir import PackageFile
 from imageworks.store.facts import Weights, update_lock
-from imageworks.store.package import fetch
+from imageworks.store.package import StoreError, fetch
 
 
 def fetch_packages(files: Iterable[PackageFile | None]) -> None:
@@ -24,6 +24,24 @@ def fetch_packages(files: Iterable[PackageFile | None]) -> None:
         if not Path(contract.expand(file.path, {"store": str(store)})).exists():
             with Step(f"fetching {file.package} {file.version}") as step:
                 fetch(file.package, file.version, file.file, file.sha256, store, lambda done: step.update(done.text()))
+
+
+def compile_with_facts(stack: tuple[Path, ...], otherwise: str) -> Compiled | None:
+    """Compile for this machine, with the facts of its weights; None after showing errors and saying `otherwise`."""
+    compiled = compile_here(stack)
+    try:
+        if not compiled.failed and learn_facts(compiled):
+            compiled = compile_here(stack)
+    except StoreError as error:
+        fail(str(error))
+        return None
+    show_findings(compiled.diagnostics, compiled.texts)
+    if compiled.failed:
+        say(f"\n{summary(compiled.diagnostics)}; {otherwise}")
+        return None
+    if compiled.local:
+        say(local_changes(compiled))
+    return compiled
 
 
 def learn_facts(compiled: Compiled) -> bool:
