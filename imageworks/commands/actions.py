@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imageworks import contract
+from imageworks.commands.here import PROXY
 from imageworks.commands.inforce import Load, Seen
-from imageworks.commands.running import PROXY
 from imageworks.model.loaded import Loaded
 from imageworks.plan import diff
 from imageworks.plan.ir import Plan, PlannedModel

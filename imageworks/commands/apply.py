@@ -59,7 +59,7 @@ def command(stack: tuple[Path, ...], profile: str | None, wait: float) -> int:
 
 def _elsewhere(found: Comparison) -> bool:
     """True when the proxy was started from another folder of generated files than the one that would be written."""
-    from imageworks.commands.running import PROXY
+    from imageworks.commands.here import PROXY
 
     started = found.seen.started.get(PROXY)
     return started is not None and not started.file.is_relative_to(found.compiled.folder / found.compiled.out)

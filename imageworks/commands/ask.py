@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from imageworks.commands import here
 from imageworks.commands.console import fail
 
 DEFAULT_URL = "http://127.0.0.1:8100"
@@ -29,7 +30,9 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 @click.option("--role", metavar="NAME", help="The role that answers. [default: chat, with images: caption]")
 @click.option("--model", metavar="NAME", help="A model instead of a role.")
 @click.option(
-    "--url", default=lambda: os.environ.get("IMAGEWORKS_URL", DEFAULT_URL), help=f"The proxy. [default: {DEFAULT_URL}]"
+    "--url",
+    default=lambda: os.environ.get("IMAGEWORKS_URL") or here.address(Path.cwd()) or DEFAULT_URL,
+    help=f"The proxy. [default: $IMAGEWORKS_URL, the one of the stack in this folder, {DEFAULT_URL}]",
 )
 def command(text: str, images: tuple[Path, ...], role: str | None, model: str | None, url: str) -> int:
     """Exit 0 when an answer came, 1 otherwise."""

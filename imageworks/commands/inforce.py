@@ -17,8 +17,9 @@ from typing import Any
 
 from imageworks import contract, locations
 from imageworks.commands import kept
+from imageworks.commands.here import PROXY
 from imageworks.commands.kept import Generation
-from imageworks.commands.running import PROXY, NotRunningError, ProgramInfo, Running
+from imageworks.commands.running import NotRunningError, ProgramInfo, Running
 from imageworks.commands.session import current_profile
 
 ALIVE = frozenset({"STARTING", "RUNNING", "STOPPING"})

@@ -16,9 +16,10 @@ from typing import Any
 
 from imageworks import contract
 from imageworks.commands import inforce, kept
+from imageworks.commands.here import PROXY
 from imageworks.commands.inforce import ALIVE
 from imageworks.commands.kept import Generation
-from imageworks.commands.running import PROXY, NotRunningError, Running
+from imageworks.commands.running import NotRunningError, Running
 from imageworks.commands.session import POLL_S, last_lines
 
 _FAILED = frozenset({"BACKOFF", "FATAL", "EXITED"})

@@ -23,7 +23,6 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from imageworks import locations
 
-PROXY = "imageworks-proxy"
 STOP_WAIT_S = 45.0
 """Longest wait for supervisord to end: above its stopwaitsecs (30 s), which ends every program by SIGKILL."""
 

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 from imageworks import contract, locations
-from imageworks.commands.running import PROXY, NotRunningError, Running, wait_gone
+from imageworks.commands.here import PROXY
+from imageworks.commands.running import NotRunningError, Running, wait_gone
 
 START_WAIT_S = 30.0
 POLL_S = 0.05

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imageworks.commands import here
 from imageworks.commands.console import result
 from imageworks.commands.pipeline import stack_option
 
 if TYPE_CHECKING:
-    from imageworks.commands.running import ProgramInfo, Running
+    from imageworks.commands.running import ProgramInfo
 
 
 @click.command("status", help="What runs, and which models are loaded. Exit 1 when nothing runs.")
@@ -33,7 +34,7 @@ def command(stack: Path, form: str) -> int:
     except NotRunningError:
         result(json.dumps({"running": False}) if form == "json" else "not running; start it: imageworks up")
         return 1
-    models = _residency(running, profile)
+    models = _residency(running.folder)
     if form == "json":
         data = {"running": True, "profile": profile, "programs": [asdict(row) for row in programs], "models": models}
         result(json.dumps(data, indent=2, sort_keys=True))
@@ -43,10 +44,12 @@ def command(stack: Path, form: str) -> int:
     return 0
 
 
-def _residency(running: Running, profile: str | None) -> dict[str, Any]:
+def _residency(folder: Path) -> dict[str, Any]:
     """The proxy's own view of its models, keyed by program; empty when it does not answer."""
+    table = here.routes(folder)
+    if table is None:
+        return {}
     try:
-        table = json.loads((running.folder / "generated" / str(profile) / "routes.json").read_text(encoding="utf-8"))
         connection = http.client.HTTPConnection(table["proxy"]["host"], table["proxy"]["port"], timeout=2)
         connection.request("GET", "/running")
         models = json.loads(connection.getresponse().read())["running"]

@@ -112,7 +112,7 @@ def test_ask_streams_an_answer_and_says_when_nothing_listens(stack: StackFolder)
     assert nobody.returncode == 1
     assert "imageworks up" in nobody.stderr
     assert stack.run("up", "-d").returncode == 0
-    asked = stack.run("ask", "Say hello.", "--url", stack.url)
+    asked = stack.run("ask", "Say hello.")  # in the stack's folder: its own proxy is found
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip()
     unknown = stack.run("ask", "hello", "--url", stack.url, "--model", "smal")
