@@ -14,10 +14,11 @@ import pytest
 
 from imageworks import contract
 from imageworks.commands.actions import Action, Wanted, actions, section
+from imageworks.commands.here import PROXY
 from imageworks.commands.inforce import Load, Seen, Started
 from imageworks.commands.kept import Generation
 from imageworks.commands.pipeline import artifacts, compile_stack
-from imageworks.commands.running import PROXY, ProgramInfo
+from imageworks.commands.running import ProgramInfo
 
 from .conftest import SMALL, Verb
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from imageworks.commands.here import PROXY
 from imageworks.commands.kept import Generation
 from imageworks.commands.rollout import RolloutError, until_healthy
-from imageworks.commands.running import PROXY, ProgramInfo, Running
+from imageworks.commands.running import ProgramInfo, Running
 
 
 class Proxy(Running):
