@@ -57,9 +57,13 @@ def prepare_state(stack_dir: Path, python: str) -> tuple[Diagnostic, ...]:
         for folder in (state, state / "run", state / "log", state / "bin"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
-        for path, text, mode in ((state / ".gitignore", "*\n", 0o600), (state / "bin/launch", wrapper(python), 0o700)):
-            if not _is(path, text, mode):
-                swap.replace_file(path, os.fsencode(text), mode)
+        with swap.locked(state):  # two compiles at once would write beside each other's new file
+            for path, text, mode in (
+                (state / ".gitignore", "*\n", 0o600),
+                (state / "bin/launch", wrapper(python), 0o700),
+            ):
+                if not _is(path, text, mode):
+                    swap.replace_file(path, os.fsencode(text), mode)
     except OSError as error:
         return (findings.failed(STATE, error),)
     return ()

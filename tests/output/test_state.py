@@ -114,3 +114,18 @@ def test_a_file_in_place_of_the_state_folder_is_a_finding(stack: Path) -> None:
     (stack / ".imageworks").write_text("mine")
     (found,) = state.prepare_state(stack, sys.executable)
     assert found.code == "IW603"
+
+
+def test_many_at_once_leave_one_whole_launcher(stack: Path) -> None:
+    """Processes, not threads: the lock is the file system's."""
+    code = "import sys; from pathlib import Path; from imageworks.output.state import prepare_state as p; print(*p(Path(sys.argv[1]), sys.argv[2]))"
+    for round_ in range(3):
+        (stack / ".imageworks" / "bin" / "launch").unlink(missing_ok=True)
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(stack), "/usr/bin/python3"], stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(6)
+        ]
+        assert [run.communicate()[0].strip() for run in runs] == [""] * 6, round_
+    assert (stack / ".imageworks" / "bin" / "launch").read_text() == state.wrapper("/usr/bin/python3")
