@@ -7,6 +7,7 @@ errors, 2 differences, 3 a bug of ours, 130 interrupted) and never calls `sys.ex
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from keyword import iskeyword
@@ -82,8 +83,18 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code."""
-    sys.exit(run(argv))
+    """Run the command line and exit with its code.
+
+    A verb is done when it returns. What it leaves in memory goes back to the system as a whole: taking it apart object
+    by object would be a tenth of the time of a short verb.
+    """
+    code = run(argv)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # the interpreter says what it could not write
+    os._exit(code)
 
 
 def run(argv: list[str] | None = None) -> int:

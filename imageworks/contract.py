@@ -16,6 +16,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from json.encoder import encode_basestring
 from typing import Any
 
 ROUTES_SCHEMA = 1
@@ -198,9 +200,40 @@ class RouteTable:
 
 
 def to_json(value: Any) -> str:
-    """Deterministic text of a contract value: sorted keys, two-space indent, UTF-8 as is, one trailing newline."""
-    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    """Deterministic text of a contract value: sorted keys, two-space indent, UTF-8 as is, one trailing newline.
+
+    What `json.dumps(indent=2, sort_keys=True, ensure_ascii=False)` writes for it, dataclasses as objects; several times
+    as fast, because json's encoder in C cannot indent and `dataclasses.asdict` copies everything first.
+    """
+    return _text(value, "\n") + "\n"
+
+
+def _text(value: Any, line: str) -> str:
+    """`value` as JSON; `line` is a line end with the indentation of the line that it stands on."""
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, int | float):
+        return repr(value) if type(value) is int else json.dumps(value)
+    inner = line + "  "
+    if isinstance(value, list | tuple):
+        return f"[{inner}{f',{inner}'.join([_text(item, inner) for item in value])}{line}]" if value else "[]"
+    if dataclasses.is_dataclass(value):
+        kind: Any = type(value)
+        pairs = [(name, getattr(value, name)) for name in _names(kind)]
+    else:
+        pairs = sorted(value.items())
+    found = [f"{_key(key)}: {_text(item, inner)}" for key, item in pairs]
+    return f"{{{inner}{f',{inner}'.join(found)}{line}}}" if found else "{}"
+
+
+def _key(key: Any) -> str:
+    return encode_basestring(key if isinstance(key, str) else json.dumps(key))
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Names of a dataclass's fields, sorted."""
+    return tuple(sorted(item.name for item in dataclasses.fields(kind)))
 
 
 def exec_spec(text: str) -> ExecSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,33 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
 def test_check_imports_neither_runtime_nor_emitters(tmp_path: object) -> None:
     loaded = modules_after("check", "-f", f"{tmp_path}/missing.yaml")
     assert not {"aiohttp", "jsonschema", "jinja2", "imageworks.runtime"} & loaded
+
+
+@pytest.mark.parametrize("words", [("check",), ("compile", "--check")])
+def test_compiling_imports_only_what_it_needs(words: tuple[str, ...]) -> None:
+    loaded = modules_after(*words, "-f", str(Path(__file__).parents[1] / "stack.yaml"))
+    assert "imageworks.plan.resolve" in loaded
+    assert not {"aiohttp", "asyncio", "jsonschema", "msgspec", "imageworks.runtime"} & loaded
+    assert ("jinja2" in loaded) == ("imageworks.targets.systemd" in loaded) == (words[0] == "compile")
+
+
+def test_the_exit_code_and_all_output_arrive_through_a_pipe() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "imageworks", "explain", "IW999"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout == "", "IW999" in done.stderr) == (1, True, True)
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "imageworks", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode != 0
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

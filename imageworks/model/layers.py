@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.layering import lay, split
@@ -25,7 +25,7 @@ LAST_RESORT = "development"
 @cache
 def built_in() -> tuple[SourceFile, MapNode]:
     """The text and tree of builtin.yaml."""
-    source = SourceFile(BUILT_IN, files("imageworks.model").joinpath("builtin.yaml").read_text("utf-8"))
+    source = SourceFile(BUILT_IN, Path(__file__).with_name("builtin.yaml").read_text("utf-8"))
     root = parse(source).root
     if root is None:
         raise RuntimeError("builtin.yaml of this installation is damaged")

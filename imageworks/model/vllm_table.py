@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 SCHEMA = 1
 PINNED: Mapping[str, str] = {
@@ -75,7 +75,7 @@ def table(version: str) -> VllmTable | None:
     """The table of `version`; None when there is none. Raises RuntimeError when its file is not the pinned one."""
     if version not in PINNED:
         return None
-    data = files("imageworks.model").joinpath("vllm", f"{version}.json").read_bytes()
+    data = Path(__file__).with_name("vllm").joinpath(f"{version}.json").read_bytes()
     if hashlib.sha256(data).hexdigest() != PINNED[version]:
         raise RuntimeError(f"the flag table of vLLM {version} in this installation is damaged")
     return decode(data)

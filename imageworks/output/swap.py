@@ -7,7 +7,6 @@ RENAME_EXCHANGE; where the file system has none, two renames that `recover` comp
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -67,6 +66,8 @@ def flush(folder: Path) -> None:
 
     Two hundred files cost one wait instead of two hundred. Raises OSError.
     """
+    import ctypes  # noqa: PLC0415 - not for a generation that is as it should be
+
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:
         os.sync()
@@ -152,6 +153,8 @@ def put(new: Path, place: Path) -> None:
 
 def exchange(one: Path, other: Path) -> None:
     """Let two paths change names in one step (renameat2(2), Linux). Raises OSError, ENOSYS where there is none."""
+    import ctypes  # noqa: PLC0415 - as in `flush`
+
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

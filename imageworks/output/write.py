@@ -7,7 +7,6 @@ person changed is refused; what is not ours stays. After a finding nothing has c
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -233,6 +232,8 @@ def check_generation(
 
 
 def _diff(out_dir: Path, path: str, file: Artifact) -> str:
+    import difflib  # noqa: PLC0415 - only for a file that differs
+
     disk = out_dir / path
     old = disk.read_text("utf-8", "replace") if disk.is_file() else ""
     lines = difflib.unified_diff(

@@ -35,6 +35,10 @@ class Files(Protocol):
         ...
 
 
+def _without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)  # so that a pipe does not block
+
+
 class DiskFiles:
     """Files below `root` on this machine."""
 
@@ -43,10 +47,8 @@ class DiskFiles:
 
     def read(self, name: str) -> bytes:
         """See `Files.read`."""
-        with open(os.open(self._root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - from a descriptor, so that a pipe does not block
+        with open(self._root / name, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", name)
             if found.st_size > LARGEST_BYTES:

@@ -1,4 +1,4 @@
-"""YAML text -> tree; the only importer of a YAML library.
+"""YAML text -> tree.
 
 Owns the loop that goes on behind a mistake: what the parser refuses is told in plain words, repaired or cut out,
 and the rest is read, so that one run finds all. Never raises, whatever the text. Knows nothing of models.
@@ -6,22 +6,25 @@ and the rest is read, so that one run finds all. Never raises, whatever the text
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
+from imageworks.source.build import Builder
+from imageworks.source.events import (
     AliasEvent,
     CollectionEndEvent,
     CollectionStartEvent,
     DocumentStartEvent,
     MappingStartEvent,
+    MarkedYAMLError,
     ScalarEvent,
+    Unsure,
+    YAMLError,
+    exact,
+    quick,
 )
-
-from imageworks.diagnostics.model import Diagnostic, Fix, Label
-from imageworks.source.build import Builder
 from imageworks.source.repair import Repaired
 from imageworks.source.syntax import Problem, judge
 from imageworks.source.text import SourceFile
@@ -45,8 +48,7 @@ def parse(source: SourceFile) -> Parsed:
     found: list[Diagnostic] = []
     cut: set[str] = set()
     for _ in range(MOST_ROUNDS):
-        builder = Builder()
-        problem = _read(source, repaired, builder)
+        builder, problem = _built(source, repaired)
         if problem is None:
             return _finish(source, builder, found, frozenset(cut))
         finding = judge(source, repaired, problem)
@@ -75,11 +77,20 @@ def _finish(source: SourceFile, builder: Builder, found: list[Diagnostic], cut: 
     return Parsed(None, (Diagnostic("IW108", f"the top level of {source.name} is not a map", label),))
 
 
-def _read(source: SourceFile, repaired: Repaired, builder: Builder) -> Problem | None:
-    """Feed all events to `builder`; the parser's complaint when there is one."""
+def _built(source: SourceFile, repaired: Repaired) -> tuple[Builder, Problem | None]:
+    builder = Builder()
+    try:
+        return builder, _read(source, repaired, builder, quick(repaired.text))
+    except Unsure:
+        builder = Builder()
+        return builder, _read(source, repaired, builder, exact(repaired.text))
+
+
+def _read(source: SourceFile, repaired: Repaired, builder: Builder, events: Iterator[Any]) -> Problem | None:
+    """Feed all `events` to `builder`; the parser's complaint when there is one. Raises Unsure."""
     documents = 0
     try:
-        for event in YAML(typ="safe", pure=True).parse(repaired.text):  # pure: one behaviour on every machine
+        for event in events:
             documents += isinstance(event, DocumentStartEvent)
             if documents > 1:
                 return Problem("several documents", event.start_mark.index, None)

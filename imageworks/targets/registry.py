@@ -10,19 +10,31 @@ from collections.abc import Callable, Sequence
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.plan.ir import Options, Plan
-from imageworks.targets import execspec, llama_swap, plan_json, prompts, quoting, routes, supervisord, systemd, vllm
 from imageworks.targets.artifact import Artifact, Target
 
-TARGETS: tuple[tuple[Target, Callable[[Options], bool]], ...] = (
-    (execspec, lambda _: True),
-    (routes, lambda _: True),
-    (prompts, lambda _: True),
-    (plan_json, lambda _: True),
-    (supervisord, lambda options: options.supervisord),
-    (systemd, lambda options: options.systemd),
-    (vllm, lambda options: options.vllm_scripts),
-    (llama_swap, lambda options: options.llama_swap),
-)
+
+def _targets() -> tuple[tuple[Target, Callable[[Options], bool]], ...]:
+    from imageworks.targets import (  # noqa: PLC0415 - `check` emits nothing
+        execspec,
+        llama_swap,
+        plan_json,
+        prompts,
+        routes,
+        supervisord,
+        systemd,
+        vllm,
+    )
+
+    return (
+        (execspec, lambda _: True),
+        (routes, lambda _: True),
+        (prompts, lambda _: True),
+        (plan_json, lambda _: True),
+        (supervisord, lambda options: options.supervisord),
+        (systemd, lambda options: options.systemd),
+        (vllm, lambda options: options.vllm_scripts),
+        (llama_swap, lambda options: options.llama_swap),
+    )
 
 
 def check(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
@@ -31,6 +43,8 @@ def check(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
 
 
 def _check_systemd(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
+    from imageworks.targets import quoting  # noqa: PLC0415 - only for plans with systemd units
+
     prefixes = {plan.options.systemd_prefix for plan in plans if plan.options.systemd}
     return tuple(
         Diagnostic(
@@ -47,6 +61,10 @@ def _check_systemd(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
 
 def _check_llama_swap(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
     """Each problem of a model once, whatever the number of profiles that have it."""
+    if not any(plan.options.llama_swap for plan in plans):
+        return ()
+    from imageworks.targets import llama_swap  # noqa: PLC0415 - few stacks have it switched on
+
     found = {
         (model.id, problem): model
         for plan in plans
@@ -71,7 +89,7 @@ def emit(plan: Plan, plans: Sequence[Plan]) -> tuple[Artifact, ...]:
     Raises QuotingError for what `check` reports and for names outside the safe alphabet, ValueError when two
     targets write one file.
     """
-    files = [file for target, wanted in TARGETS if wanted(plan.options) for file in target.emit(plan, plans)]
+    files = [file for target, wanted in _targets() if wanted(plan.options) for file in target.emit(plan, plans)]
     paths = [file.path for file in files]
     twice = {path for path in paths if paths.count(path) > 1}
     if twice:

@@ -111,3 +111,7 @@ def test_ascii_can_be_asked_for() -> None:
     finding = Diagnostic("IW100", "a … é", None)
     assert full([finding], {}, unicode=False) == "IW100 a ... \\xe9\n"
     assert visible("é…") == "é…"
+
+
+def test_a_place_without_text_or_words_is_a_place_alone() -> None:
+    assert full([Diagnostic("IW103", "x", Label(span(7, 1, 1)))], {}) == "IW103 x   s:7:1\n"

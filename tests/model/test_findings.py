@@ -26,6 +26,8 @@ def only(outcome: Outcome) -> Diagnostic:
         ("    context: [1]", ("IW200", 6, 14)),
         ("    context:", ("IW209", 6, 5)),
         ("    context: ~", ("IW209", 6, 5)),
+        ("    aliases: [a, ~, b]", ("IW209", 6, 18)),
+        ("    backend: [vllm]", ("IW103", 6, 5)),
         ("    aliases: [a, ]\n    roles: {chat: }", ("IW209", 7, 13)),
         ("    grace: 300", ("IW204", 6, 12)),
         ("    vram: {weights: 10.6GB}", ("IW203", 6, 21)),
@@ -118,3 +120,16 @@ def test_all_mistakes_of_a_file_are_found_at_once(found: Found) -> None:
 def test_a_section_that_cannot_be_read_does_not_make_others_wrong(found: Found) -> None:
     text = "version: 1\nmodels:\n  m: {backend: llamacpp\ngroups: {g: {models: [m], profiles: [development]}}\nproxy: {bnd: x}\n"
     assert [code for code, *_ in found(text)] == ["IW100", "IW201"]
+
+
+def test_a_version_is_only_put_where_a_line_can_stand(read: Read) -> None:
+    inside = only(read("{models: {}}\n"))
+    assert (inside.code, [fix.edits for fix in inside.fixes]) == ("IW210", [()])
+    (fix,) = only(read("models: {}\n")).fixes
+    assert [edit.replacement for edit in fix.edits] == ["version: 1\n"]
+
+
+def test_a_list_where_a_word_chooses_the_kind_is_told_as_such(read: Read) -> None:
+    found = only(read("version: 1\nmodels: {m: {backend: [vllm], source: {path: x}}}\n"))
+    assert found.primary is not None
+    assert (found.code, found.primary.span.column) == ("IW200", 23)

@@ -8,7 +8,7 @@ from imageworks.diagnostics.model import Diagnostic, Span
 from imageworks.model.layering import lay, split
 from imageworks.source.parse import parse
 from imageworks.source.text import SourceFile
-from imageworks.source.tree import Entry, MapNode, Node, ScalarNode, SeqNode
+from imageworks.source.tree import BrokenNode, Entry, MapNode, Node, ScalarNode, SeqNode
 
 SPAN = Span("s", 0, 0, 1, 1, 1, 1)
 NAMES = st.sampled_from("abcd")
@@ -135,3 +135,10 @@ def test_a_key_is_its_name_and_its_suffix(key: str) -> None:
     name, sign = split(key)
     assert name + sign == key
     assert sign in {"", "+", "-", "="}
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "="])
+def test_a_value_that_could_not_be_read_changes_nothing_and_is_not_told_twice(sign: str) -> None:
+    above = MapNode({f"a{sign}": Entry(SPAN, BrokenNode(SPAN))}, SPAN)
+    root, found = lay(tree({"a": ["x"]}), above)
+    assert (plain(root), found) == ({"a": ["x"]}, ())

@@ -142,3 +142,35 @@ def test_only_the_machines_own_layer_names_a_folder_of_the_machine() -> None:
     assert loaded(local(HEAD, roots)).stack.roots.models.default == "/srv/models"
     for outcome in (local(HEAD + roots, "name: mine\n"), local(HEAD, "prompts: {path: /srv/prompts}\n")):
         assert [item.code for item in outcome.diagnostics] == ["IW304"]
+
+
+def test_the_version_of_the_machines_own_layer_is_no_change_of_the_stack() -> None:
+    found = loaded(local(HEAD, "version: 1\nmodels: {m: {context: 4096}}\n"))
+    assert found.local == ("models.m.context",)
+
+
+class Locked(MemoryFiles):
+    """A folder in which some names may not be read or listed."""
+
+    def __init__(self, files: dict[str, str | bytes], *locked: str) -> None:
+        super().__init__(files)
+        self._locked = locked
+
+    def read(self, name: str) -> bytes:
+        self._ask(name)
+        return super().read(name)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        self._ask(folder)
+        return super().names(folder)
+
+    def _ask(self, name: str) -> None:
+        if name in self._locked:
+            raise PermissionError(13, "Permission denied", name)
+
+
+@pytest.mark.parametrize("name", [LOCAL, "prompts"])
+def test_what_may_not_be_read_is_told_and_never_passed_over(name: str) -> None:
+    files = {"stack.yaml": HEAD + "prompts: {path: prompts}\n"}
+    (found,) = load("stack.yaml", Locked({**files}, name), "x", local=True).diagnostics
+    assert (found.code, found.message) == ("IW111", f"{name} cannot be read: permission denied")

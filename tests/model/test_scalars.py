@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from imageworks.model import scalars
-from imageworks.model.scalars import ID, ID_LENGTH, Range, slug
+from imageworks.model.scalars import ID, ID_LENGTH, Range, flag_value, slug
 from imageworks.model.written import Written
 
 
@@ -162,3 +162,7 @@ def test_a_map_or_list_is_no_single_value(kind: str) -> None:
 def test_ready_values_pass_unchanged() -> None:
     assert TypeAdapter(scalars.Size).validate_python(1 << 30) == 1 << 30
     assert TypeAdapter(scalars.Duration).validate_python(90.0) == 90.0
+
+
+def test_a_list_for_an_engine_keeps_the_kinds_of_its_items() -> None:
+    assert flag_value([Written("1", plain=True), Written("1", plain=False)]) == (1, "1")

@@ -58,3 +58,8 @@ def test_the_rest_is_as_it_was(read: Read) -> None:
 
 def test_a_profile_without_gpus_gives_the_default_headroom(read: Read) -> None:
     assert settings(read, "development", CARD)["headroom"] == "1GiB"
+
+
+def test_no_preference_stays_no_preference(read: Read) -> None:
+    plain = read('version: 1\nprofiles: {p: {match: {gpus: 1, vram: ">=8GiB"}, headroom: 1GiB}}\nmodels: {}\n').stack
+    assert "prefer_quantizations" not in own_profile("mine", (CARD,), plain.profiles["p"])

@@ -163,3 +163,16 @@ def test_a_plan_in_whole_mib_fits_the_budget_in_whole_mib(shipped: Mapping[str, 
         for model_ in plan.models:
             for slot, mib in model_.mib_per_slot().items():
                 assert mib <= plan.devices[slot].budget // MIB
+
+
+def test_a_remote_model_keeps_the_lower_end(read: Read, placed: Placed) -> None:
+    text = stack("  a: {backend: openai, url: 'https://h.example', context: {at_least: 1024, up_to: 4096}}\n")
+    found = placed(read(text), "card", "a")
+    assert found.context == 1024
+    assert found.context_why.endswith("remote: the lower end")
+
+
+def test_a_range_without_a_price_of_a_token_stays_at_its_least(read: Read, placed: Placed) -> None:
+    more = ", capabilities: [iqa], vram: {weights: 1GiB}"
+    found = placed(read(stack(model("a", "{at_least: 64, up_to: 512}", more=more))), "card", "a")
+    assert (found.context, found.context_why.endswith("at_least: no cost of a token is known here")) == (64, True)

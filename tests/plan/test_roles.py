@@ -12,6 +12,7 @@ from imageworks.diagnostics.model import Diagnostic
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import LockedModel
 from imageworks.model.stack import Quantization
+from imageworks.plan.contracts import reach
 from imageworks.plan.ir import Plan, PlannedRole
 from imageworks.plan.resolve import resolve
 from imageworks.plan.roles import BITS
@@ -240,3 +241,20 @@ def test_priority_is_never_overridden(
     loaded = read(STACK.format(bias=bias, models=text), **{name: known(2) for name in names})
     found = [item.priority for item in role(resolve(loaded)[0][0], "chat").candidates]
     assert found == sorted(priorities, reverse=True)
+
+
+def test_a_model_without_eyes_takes_no_images(read: Read) -> None:
+    role = "roles: {look: {requires: [chat], images: {max: 2}}}\n"
+    blind = (
+        "models: {m: {backend: llamacpp, source: {path: m.gguf}, vram: {weights: 1GiB, kv: 1GiB}, roles: {look: 5}}}\n"
+    )
+    found = {item.code: item for item in resolve(read("version: 1\n" + role + blind))[1]}
+    assert any("takes no images" in f"{item.message} {item.primary} {item.notes}" for item in found.values())
+
+
+def test_a_role_that_two_ways_lead_to_is_reached_once(read: Read) -> None:
+    stack = read(
+        "version: 1\nmodels: {}\nroles: {a: {requires: [chat], fallback: [b, c]}, b: {requires: [chat], fallback: [d]}, c: {requires: [chat], fallback: [d]}, d: {requires: [chat]}}\n"
+    ).stack
+    assert reach(stack, "a") == ("a", "b", "d", "c")
+    assert reach(stack, "nobody") == ()

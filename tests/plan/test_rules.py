@@ -228,3 +228,31 @@ def test_a_pin_does_not_count_on_built_in_machines_where_it_would_shut_others_ou
 def test_a_pin_counts_on_every_machine_that_the_stack_names(read: Read) -> None:
     _, found = resolve(read("version: 1\nprofiles: {constrained_16gb: {headroom: 1GiB}}\n" + PINNED))
     assert [(item.code, item.severity.value) for item in found if "constrained" in item.message] == [("IW406", "error")]
+
+
+def test_of_very_many_models_the_largest_are_dropped_first() -> None:
+    parts = {f"m{number:02}": number for number in range(1, 41)}
+    assert smallest_drop(parts, 79) == ("m40", "m39")
+    assert smallest_drop(parts, 80) == ("m40", "m39", "m38")
+
+
+def test_another_profile_for_no_gpu_overlaps_the_built_in_one_on_every_such_machine(read: Read, one: One) -> None:
+    found = one(read(profiles("a: {match: {gpus: 0}}")), "IW401")
+    assert found.primary is not None
+    assert found.primary.text == "overlaps every machine without a GPU"
+
+
+def test_a_group_on_the_cpu_is_summed_against_the_hosts_memory(read: Read, one: One) -> None:
+    models = "models:\n" + "".join(
+        f"  {name}: {{backend: llamacpp, source: {{path: {name}.gguf}}, vram: {{weights: 3GiB, kv: 1GiB}}}}\n"
+        for name in "ab"
+    )
+    text = profiles(
+        "host: {match: {gpus: 0}, host_memory: 6GiB, max_concurrent_models: 2, strategy: concurrent_limited}",
+        models=models + "groups:\n  g: {models: [a, b], profiles: [host]}\n",
+    )
+    found = one(read(text), "IW411")
+    (sums,) = found.sums
+    assert [(term.name, term.amount >> 30) for term in sums.available] == [("host memory", 6)]
+    assert found.primary is not None
+    assert found.primary.text == "8.5 GiB together, 6.0 usable"

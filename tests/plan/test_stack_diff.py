@@ -82,3 +82,14 @@ def test_effects_are_told_where_they_are_felt(read: Read) -> None:
     assert found["roles.chat"] == Effect("roles.chat", "small, other", "small")
     assert not any(what.startswith("models.other.") for what in found)  # a model that is gone has no other effects
     assert effects(plan(STACK), plan(STACK)) == ()
+
+
+def test_a_remote_model_has_no_port_and_an_empty_role_no_line(read: Read) -> None:
+    def plan(text: str) -> Plan:
+        return next(plan for plan in resolve(read(text))[0] if plan.profile == "card")
+
+    remote = "  far: {backend: openai, url: 'https://h.example', roles: {chat: 1}}\n"
+    found = {effect.what: effect for effect in effects(plan(STACK), plan(STACK + remote))}
+    assert found["models.far"] == Effect("models.far", None, "remote")
+    assert "models.far.port" not in found
+    assert all(effect.new for effect in found.values())

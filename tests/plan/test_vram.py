@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import LockedModel
 from imageworks.plan.facts import Facts, gather
-from imageworks.plan.ir import GIB, MIB, Plan
+from imageworks.plan.ir import GIB, MIB, Memory, Plan
 from imageworks.plan.text import gib
 from imageworks.plan.vram import Shape, memory
 
@@ -134,3 +134,137 @@ def test_more_context_or_requests_never_need_less(
     for model in ("gpt-oss-20b", "smollm2-135m"):
         small = memory(facts[model], Shape("gpu", 1, context, many)).total
         assert small <= memory(facts[model], Shape("gpu", 1, context + longer, many + more)).total
+
+
+Terms = list[tuple[str, int, str, str]]
+ON_TWO = ", on each of 2 GPUs"
+CONTEXT, GRAPHS, ACTIVATIONS = 483_183_820, 483_183_820, 644_245_094
+BUFFERS, VISION = 268_435_456, 590_558_003
+ENTRY = "version: 1\nmodels:\n  m: {{backend: {backend}, source: {{path: org/m}}, capabilities: [{what}], context: 8192{more}}}\n"
+
+
+def of(read: Callable[..., Loaded], backend: str, what: str, more: str = "", **lock: LockedModel) -> Facts:
+    return gather(read(ENTRY.format(backend=backend, what=what, more=more), **lock))["m"]
+
+
+def told(facts: Facts, shape: Shape) -> Terms:
+    return [(term.name, term.bytes, term.origin, term.why) for term in memory(facts, shape).terms]
+
+
+def weights(gib: int, *, origin: str = "declared", why: str = "as declared") -> tuple[str, int, str, str]:
+    return ("weights", gib * GIB, origin, why)
+
+
+def test_every_term_of_vllm_says_its_size_and_why(
+    read: Callable[..., Loaded], known: Callable[..., LockedModel]
+) -> None:
+    facts = of(read, "vllm", "chat, vision", m=known(4))
+    cache = "8191 tokens x 3 x 144 KiB, and 1 block of 16 that vLLM keeps"
+    assert told(facts, Shape("gpu", 2, 8191, 3)) == [
+        weights(4, origin="lock", why="the files"),
+        ("KV cache", (3 * 8192 + 16) * 144 * KIB, "derived", cache),
+        ("activations", 2 * ACTIVATIONS, "estimated", f"peak of a forward pass{ON_TWO}"),
+        ("CUDA + graphs", 2 * (CONTEXT + GRAPHS), "estimated", f"driver context and captured graphs{ON_TWO}"),
+        ("vision encoder", VISION, "estimated", "activations over one large image"),
+    ]
+    assert [why for *_, why in told(facts, Shape("gpu", 1, 8191, 3))][2:4] == [
+        "peak of a forward pass",
+        "driver context and captured graphs",
+    ]
+
+
+@pytest.mark.parametrize(("gpus", "where"), [(1, ""), (2, ON_TWO)])
+def test_without_graphs_or_a_cache_only_the_driver_is_counted(
+    read: Callable[..., Loaded], known: Callable[..., LockedModel], gpus: int, where: str
+) -> None:
+    eager = of(read, "vllm", "chat", ", vllm: {enforce-eager: true}", m=known(4))
+    assert told(eager, Shape("gpu", gpus, 8192, 1))[-1] == (
+        ("CUDA", gpus * CONTEXT, "estimated", f"driver context{where}; enforce-eager, no graphs")
+    )
+    pooling = of(read, "vllm", "embedding", ", vram: {weights: 2GiB}")
+    assert told(pooling, Shape("gpu", gpus, 8192, 1)) == [
+        weights(2),
+        ("CUDA", gpus * CONTEXT, "estimated", f"driver context{where}; no decode graphs"),
+    ]
+
+
+def test_every_term_of_llama_cpp_says_its_size_and_why(read: Callable[..., Loaded]) -> None:
+    facts = of(read, "llamacpp", "chat", ", vram: {weights: 2GiB, kv: 3GiB}")
+    on_cpu = [
+        weights(2),
+        ("KV cache", 3 * GIB, "declared", "as declared"),
+        ("compute buffers", BUFFERS, "estimated", "at the default batch of 512 tokens"),
+    ]
+    assert told(facts, Shape("cpu", 0, 8192, 2)) == on_cpu
+    driver = ("CUDA", 2 * CONTEXT, "estimated", "driver context")
+    assert told(facts, Shape("gpu", 2, 8192, 2)) == [*on_cpu[:2], driver, on_cpu[2]]
+
+
+def test_the_cache_of_llama_cpp_has_no_block_of_its_own(
+    read: Callable[..., Loaded], known: Callable[..., LockedModel]
+) -> None:
+    net = {"family": "llama", "layers": 30, "kv_heads": 3, "head_dim": 64, "context_limit": 8192}
+    (cache,) = told(of(read, "llamacpp", "chat", m=known(1, net)), Shape("cpu", 0, 8191, 3))[1:2]
+    assert cache == ("KV cache", 3 * 8191 * 23040, "derived", "8191 tokens x 3 x 22.5 KiB")
+
+
+def test_nothing_is_counted_for_a_remote_model_or_an_unknown_one(read: Callable[..., Loaded]) -> None:
+    declared = of(read, "vllm", "chat", ", vram: {weights: 2GiB, kv: 3GiB}")
+    assert memory(declared, Shape("remote", 0, 8192, 1)) == Memory()
+    assert memory(of(read, "vllm", "chat"), Shape("gpu", 1, 8192, 1)) == Memory()
+
+
+def test_a_total_without_its_reason_is_called_declared(read: Callable[..., Loaded]) -> None:
+    assert told(of(read, "vllm", "chat", ", vram: {total: 5GiB}"), Shape("gpu", 1, 8192, 1)) == [
+        ("total", 5 * GIB, "declared", "declared")
+    ]
+
+
+SPARE = ("group share", GIB, "derived", "the rest of what the group's allocation gives it")
+
+
+def with_share(facts: Facts, spare: int) -> tuple[Terms, Terms]:
+    """The terms without a share, and with one that is `spare` bytes more than they need."""
+    plain = Shape("gpu", 1, 8192, 1)
+    need = memory(facts, plain).total
+    return told(facts, plain), told(facts, Shape("gpu", 1, 8192, 1, need + spare))
+
+
+def test_vllm_keeps_the_rest_of_its_share_in_its_cache(
+    read: Callable[..., Loaded], known: Callable[..., LockedModel]
+) -> None:
+    before, after = with_share(of(read, "vllm", "chat, vision", m=known(4)), GIB)
+    name, size, origin, why = before[1]
+    assert after == [before[0], (name, size + GIB, origin, f"{why}, and 1.00 GiB of the group's share"), *before[2:]]
+
+
+@pytest.mark.parametrize(
+    ("backend", "what", "vram"),
+    [
+        ("llamacpp", "chat", "{weights: 2GiB, kv: 3GiB}"),
+        ("vllm", "chat", "{weights: 2GiB, kv: 3GiB}"),
+        ("vllm", "chat", "{total: 5GiB}"),
+        ("vllm", "embedding", "{weights: 2GiB}"),
+    ],
+)
+def test_elsewhere_the_rest_of_the_share_stays_free(
+    read: Callable[..., Loaded], backend: str, what: str, vram: str
+) -> None:
+    before, after = with_share(of(read, backend, what, f", vram: {vram}"), GIB)
+    assert after == [*before, SPARE]
+
+
+def test_llama_cpp_with_a_known_network_leaves_its_share_free_too(
+    read: Callable[..., Loaded], known: Callable[..., LockedModel]
+) -> None:
+    before, after = with_share(of(read, "llamacpp", "chat", m=known(4)), GIB)
+    assert after == [*before, SPARE]
+
+
+@pytest.mark.parametrize(("spare", "terms"), [(-1, 0), (0, 0), (1, 1)])
+def test_a_share_counts_from_the_first_byte_beyond_the_need(
+    read: Callable[..., Loaded], spare: int, terms: int
+) -> None:
+    before, after = with_share(of(read, "llamacpp", "chat", ", vram: {weights: 2GiB, kv: 3GiB}"), spare)
+    assert len(after) - len(before) == terms
+    assert Shape("gpu", 1, 8192, 1).share == 0

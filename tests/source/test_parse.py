@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imageworks.source.files import decode
-from imageworks.source.parse import Parsed, parse
+from imageworks.source.parse import MOST_ROUNDS, Parsed, parse
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import MapNode, ScalarNode, at, walk
 
@@ -226,3 +226,9 @@ def test_an_unclosed_sign_is_shown_where_it_opens() -> None:
     assert found[0].message == "a `{` is not closed"
     assert found[0].primary is not None
     assert (found[0].primary.span.line, found[0].primary.span.column) == (2, 4)
+
+
+def test_after_very_many_broken_places_reading_ends_with_all_that_was_found() -> None:
+    found = read("".join(f"k{number}: ]\n" for number in range(MOST_ROUNDS + 10)))
+    assert (found.root, len(found.diagnostics)) == (None, MOST_ROUNDS)
+    assert [item.primary.span.line for item in found.diagnostics if item.primary] == list(range(1, MOST_ROUNDS + 1))

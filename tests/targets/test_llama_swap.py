@@ -206,3 +206,17 @@ def test_what_it_cannot_carry_is_a_finding_once_for_all_profiles(make_plan: Make
     assert finding.code == "IW521"
     assert finding.primary is not None
     assert finding.primary.span == models[0].span
+
+
+def test_a_model_that_its_server_knows_by_another_name_is_asked_by_that(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    renamed = dataclasses.replace(plan.models[2], served_name="org/own-name")
+    found = config(dataclasses.replace(plan, models=(*plan.models[:2], renamed, *plan.models[3:])))["models"]
+    assert found[renamed.id]["useModelName"] == "org/own-name"
+    assert all("useModelName" not in settings for name, settings in found.items() if name != renamed.id)
+
+
+def test_a_role_that_nobody_here_answers_is_no_alias(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    roles = tuple(dataclasses.replace(role, candidates=()) for role in plan.roles)
+    assert "role:" not in str(config(dataclasses.replace(plan, roles=roles))["models"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import string
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -201,3 +202,114 @@ def test_systemd_takes_every_prefix_that_is_not_refused(
     assert "/gene%rated \\$\\$x" in text
     assert re.search(r"WorkingDirectory: /", text)
     assert re.search(r"ReadWritePaths: \"?-/.*/a b", text)
+
+
+PREFIX_KIND = "it must be absolute: start with `/` or a specifier such as %h"
+PREFIX_LETTERS = "it may hold letters, digits, blanks, `._/@+~-` and the specifiers %h %u %U %S %C %E %t %%"
+RULES: list[tuple[Callable[[str], str], str, str]] = [
+    (quoting.safe_name, "a b", "a name may hold only letters, digits, `_`, `.` and `-`"),
+    (quoting.safe_way, "a b", "a way between folders may hold only letters, digits and `_./-`"),
+    (quoting.ini_word, "\0", "supervisord.conf cannot carry control characters in a command"),
+    (quoting.ini_path, "a b", "a path in supervisord.conf may hold only letters, digits and `_./-`"),
+    (quoting.unit_word, "\0", "a unit file cannot carry NUL or lone surrogates"),
+    (lambda text: quoting.unit_env("K", text), "\udfff", "a unit file cannot carry NUL or lone surrogates"),
+    (lambda text: quoting.unit_env(text, "x"), "1", "not the name of an environment variable"),
+    (quoting.unit_bare, "\x7f", "this systemd setting cannot carry control characters"),
+    (quoting.unit_bare, "a ", "this systemd setting loses outer blanks, and a final backslash joins the next line"),
+    (quoting.unit_folder, "x", PREFIX_KIND),
+    (quoting.unit_folder, "/x ", PREFIX_LETTERS),
+    (lambda text: quoting.unit_env_below("K", text, "x"), "x", PREFIX_KIND),
+    (quoting.shell_word, "\ud800", "a shell script cannot carry NUL or lone surrogates"),
+]
+
+
+@pytest.mark.parametrize(("encode", "text", "rule"), RULES)
+def test_a_refusal_names_its_rule_and_shows_the_text_without_its_power(
+    encode: Callable[[str], str], text: str, rule: str
+) -> None:
+    with pytest.raises(quoting.QuotingError) as caught:
+        encode(text)
+    assert (caught.value.rule, str(caught.value)) == (rule, f"{rule}: {text!a}")
+
+
+def refused(encode: Callable[[str], str], alphabet: Iterable[str], around: str) -> str:
+    """The characters of `alphabet` that are refused between the two halves of `around`."""
+    found = ""
+    for char in alphabet:
+        try:
+            encode(around.replace("*", char))
+        except quoting.QuotingError:
+            found += char
+    return found
+
+
+CONTROLS = "".join(map(chr, range(0x20)))
+EDGES = "\x20\x7e\x7f\x80\x84\x85\x86\xa0\u2027\u2028\u2029\u202a\ud7ff\ud800\udbff\udfff\ue000\U0010ffff"
+LONE = "\ud800\udbff\udfff"
+
+
+@pytest.mark.parametrize(
+    ("encode", "expected"),
+    [
+        (quoting.ini_word, f"{CONTROLS}\x7f\x85\u2028\u2029{LONE}"),
+        (quoting.unit_word, f"\0{LONE}"),
+        (quoting.unit_bare, f"{CONTROLS}\x7f{LONE}"),
+        (quoting.shell_word, f"\0{LONE}"),
+    ],
+)
+def test_exactly_the_named_characters_are_refused(encode: Callable[[str], str], expected: str) -> None:
+    assert refused(encode, CONTROLS + EDGES, "a*b") == expected
+
+
+ALNUM = string.ascii_letters + string.digits
+ASCII = "".join(map(chr, range(0x80)))
+
+
+@pytest.mark.parametrize(
+    ("encode", "around", "allowed"),
+    [
+        (quoting.safe_name, "*", ALNUM),
+        (quoting.safe_name, "a*", f"{ALNUM}_.-"),
+        (quoting.safe_way, "a*", f"{ALNUM}_./-"),
+        (quoting.ini_path, "a*", f"{ALNUM}_./-"),
+        (lambda name: quoting.unit_env(name, ""), "*", f"{string.ascii_letters}_"),
+        (lambda name: quoting.unit_env(name, ""), "a*", f"{ALNUM}_"),
+        (quoting.unit_folder, "*", "/"),
+        (quoting.unit_folder, "/*b", f"{ALNUM} ._/@+~-"),
+        (quoting.unit_folder, "/%*", "huUSCEt%"),
+        (quoting.unit_folder, "%*", "hSCEt"),
+    ],
+)
+def test_exactly_the_named_letters_are_allowed(encode: Callable[[str], str], around: str, allowed: str) -> None:
+    assert set(ASCII) - set(refused(encode, ASCII, around)) == set(allowed)
+
+
+def test_the_words_are_these() -> None:
+    path = quoting.ini_path("run/x.sock")
+    assert (path, quoting.ini_path_word(path)) == ("%(here)s/run/x.sock", '"%(here)s/run/x.sock"')
+    assert quoting.safe_name("a.b-c_1") == "a.b-c_1"
+    assert quoting.safe_way("../..") == "../.."
+    assert quoting.ini_word('\\"%') == '"\\\\\\"%%"'
+    assert quoting.ini_word("a ;b\xa0#c;d") == '"a "";b\xa0""#c;d"'
+    assert quoting.ini_word("%(here)s") == '"%%""(here)s"'
+    assert quoting.unit_word('a\n\x1f\x7f$%"\\') == '"a\\x0a\\x1f\\x7f$$%%\\"\\\\"'
+    assert quoting.unit_env("_K1", "$x y") == '"_K1=$x y"'
+    assert quoting.unit_bare("50% $x") == "50%% $x"
+    assert quoting.shell_word("a b'c") == "'a b'\"'\"'c'"
+
+
+def test_what_lies_below_a_prefix_is_escaped_and_the_prefix_is_not() -> None:
+    assert quoting.unit_word_below("%h/", "a%$ b") == '"%h/a%%$$ b"'
+    assert quoting.unit_path_below("/a//", "b%") == '"/a/b%%"'
+    assert quoting.unit_path_below("/a", "b", optional=True) == '"-/a/b"'
+    assert quoting.unit_env_below("K", "%S/x", "y%$") == '"K=%S/x/y%%$"'
+    assert quoting.unit_env_below("K", "%S/x", "") == '"K=%S/x"'
+    assert quoting.unit_folder("/a b/") == "/a b"
+    assert quoting.prefix_problem("%h/a") is None
+
+
+def test_a_comment_keeps_what_can_be_shown() -> None:
+    edges = " ~\xa1\u1fff\u2010\u2027\u2030\u205e\u2070\ud7ff\uf900\ufffc"
+    assert quoting.comment(edges) == edges
+    beyond = "\\\x1f\x7f\xa0\u2000\u200f\u2028\u202f\u205f\u206f\ud800\uf8ff\ufffd"
+    assert quoting.comment(f"a{beyond}") == "a" + "?" * len(beyond)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imageworks import contract
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    second: Any
+    first: Any
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text(), inner)
+        | st.dictionaries(st.integers(), inner)
+        | st.builds(Pair, inner, inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_contract_values_are_written_as_the_standard_library_writes_them(value: Any) -> None:
+    plain = dataclasses.asdict(Pair(value, 0))["second"]
+    assert contract.to_json(value) == json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
