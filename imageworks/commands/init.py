@@ -17,7 +17,7 @@ models:
              sha256: b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53}
     context: 2048
     placement: cpu
-    sampling: {temperature: 0.2, top_p: 0.9, max_tokens: 256}
+    sampling: {temperature: 0, max_tokens: 256}
     roles: {chat: 20}
 """
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on balanced_24gb: fits one GPU of balanced_24gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:15bbc6f1aff1caeba1ce281ec84eb32961e3fa24e102cc6c50568251d3aecfc7, stack.yaml:93
+# plan sha256:a5d86db63d3b846e51b50de2b38a63d6a050e8ee6c31ccee82d6b60e89dda8df, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

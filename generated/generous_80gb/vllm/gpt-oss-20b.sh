@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on generous_80gb: fits one GPU of generous_80gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:8a554182410b18031b089fbc45e5212c72f0d244d8af3cd67ab472176c85432d, stack.yaml:123
+# plan sha256:9867bb4de6bcd270e4ff8b0c640c843653b10da6d866d422d9022a59db4263ef, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy
