@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[^ ;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
-SCRIPTS = sorted(file for file in (ROOT / "scripts").iterdir() if not file.suffix)
+SCRIPTS = sorted(file for file in (ROOT / "scripts").iterdir() if file.is_file() and not file.suffix)
 HEAVY = {
     "pydantic",
     "ruamel",
