@@ -77,11 +77,22 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A reference to a value that is read at start: one of a variable, a file (relative to the stack), a systemd credential."""
+
+    name: str
+    env: str | None = None
+    file: str | None = None
+    credential: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecSpec:
     """What supervisord and systemd really execute, through `imageworks.launch`.
 
     `stack` is the way from the spec file's folder to the stack's folder. `env` holds fixed values, `pass_env`
     the names (or `PREFIX_*`) taken over from the parent; nothing else is inherited. `devices` are GPU slots of the plan.
+    `secrets` maps a variable to the secret whose value it gets.
     """
 
     program: str
@@ -93,6 +104,7 @@ class ExecSpec:
     roots: Mapping[str, Root]
     devices: tuple[int, ...]
     needs: tuple[Need, ...]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
     schema: int = EXEC_SCHEMA
 
 
@@ -101,7 +113,10 @@ class Route:
     """One model as the proxy sees it.
 
     `program` is the supervised program, None for a server that we do not own. `url` is the address of its
-    OpenAI-compatible API without `/v1`. `gpu_mib` maps a GPU slot (as text) to MiB; `needs` as in ExecSpec.
+    OpenAI-compatible API without `/v1`. `gpu_mib` maps a GPU slot (as text) to MiB; `needs` as in ExecSpec. `sleep` is
+    `none`, `level1` or `level2`, and what it holds then is `asleep_mib` on each GPU and `asleep_host_mib`; models of
+    `never_with` are not loaded beside it. Parameters of `strip` are taken out of every request, those of `set` and of
+    the variant that was asked for are put in. `key` is the secret that a remote server wants as bearer token.
     """
 
     id: str
@@ -123,6 +138,14 @@ class Route:
     pinned: bool
     sampling: Mapping[str, float | int]
     needs: tuple[Need, ...]
+    sleep: str = "none"
+    asleep_mib: Mapping[str, int] = field(default_factory=dict)
+    asleep_host_mib: int = 0
+    never_with: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+    strip: tuple[str, ...] = ()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +162,7 @@ class RoleCandidate:
 
 @dataclass(frozen=True, slots=True)
 class RoleTable:
-    """A role on one profile. `rejected` maps a model that lists the role to the reason why it cannot serve it there."""
+    """A role on one profile; requests of a higher `urgency` are served first. `rejected` maps a model that lists the role to the reason why it cannot serve it there."""
 
     candidates: tuple[RoleCandidate, ...]
     rejected: Mapping[str, str]
@@ -147,6 +170,7 @@ class RoleTable:
     images_max: int | None
     max_tokens: int | None
     deadline_s: float
+    urgency: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +191,18 @@ class Policy:
     host_budget_mib: int
     resident: tuple[str, ...]
     in_turn: tuple[tuple[str, ...], ...] = ()
+    health_check_interval_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """How leases and the sharing of GPUs are ruled. `mode` is `enforce` or `observe`."""
+
+    mode: str = "enforce"
+    ttl_s: float = 60.0
+    queue_wait_s: float = 600.0
+    min_residency_s: float = 20.0
+    max_overtakes: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +232,15 @@ class RouteTable:
     unplaced: Mapping[str, str]
     roles: Mapping[str, Mapping[str, RoleTable]]
     roots: Mapping[str, Root] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
     schema: int = ROUTES_SCHEMA
 
 
 def to_json(value: Any) -> str:
     """Deterministic text of a contract value: sorted keys, two-space indent, UTF-8 as is, one trailing newline.
 
-    What `json.dumps(indent=2, sort_keys=True, ensure_ascii=False)` writes for it, dataclasses as objects; several times
-    as fast, because json's encoder in C cannot indent and `dataclasses.asdict` copies everything first.
+    What `json.dumps(indent=2, sort_keys=True, ensure_ascii=False)` writes for it, dataclasses as objects without the
+    fields that have their default value (schema numbers always stand); several times as fast, because json's encoder in C cannot indent and `dataclasses.asdict` copies everything first.
     """
     return _text(value, "\n") + "\n"
 
@@ -219,7 +256,9 @@ def _text(value: Any, line: str) -> str:
         return f"[{inner}{f',{inner}'.join([_text(item, inner) for item in value])}{line}]" if value else "[]"
     if dataclasses.is_dataclass(value):
         kind: Any = type(value)
-        pairs = [(name, getattr(value, name)) for name in _names(kind)]
+        pairs = [
+            (name, item) for name, silent in _names(kind) if (item := getattr(value, name)) != silent or name == "schema"
+        ]
     else:
         pairs = sorted(value.items())
     found = [f"{_key(key)}: {_text(item, inner)}" for key, item in pairs]
@@ -231,9 +270,18 @@ def _key(key: Any) -> str:
 
 
 @cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """Names of a dataclass's fields, sorted."""
-    return tuple(sorted(item.name for item in dataclasses.fields(kind)))
+def _names(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Names of a dataclass's fields, sorted, each with the value that goes without saying."""
+    factories = ((item, item.default_factory) for item in dataclasses.fields(kind))
+    return tuple(
+        sorted(
+            (item.name, item.default if factory is dataclasses.MISSING else factory()) for item, factory in factories
+        )
+    )
+
+
+def _secret(data: Any) -> Secret:
+    return Secret(data["name"], data.get("env"), data.get("file"), data.get("credential"))
 
 
 def exec_spec(text: str) -> ExecSpec:
@@ -245,6 +293,7 @@ def exec_spec(text: str) -> ExecSpec:
         values = {key: value for key, value in data.items() if key in known}
         values["roots"] = {name: Root(env=root["env"], default=root["default"]) for name, root in data["roots"].items()}
         values["needs"] = tuple(Need(path=need["path"], hint=need["hint"]) for need in data["needs"])
+        values["secrets"] = {name: _secret(secret) for name, secret in data.get("secrets", {}).items()}
         for name in ("argv", "pass_env", "devices"):
             values[name] = tuple(data[name])
         return ExecSpec(**values)

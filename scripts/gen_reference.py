@@ -91,6 +91,7 @@ SCALARS = {
     "Port": Scalar("port", "1 to 65535", ("24001",)),
     "Whole": Scalar("whole number", "digits, with a minus in front if it is negative", ("40", "-1")),
     "Number": Scalar("number", "digits with at most one point", ("0.3",)),
+    "ParameterName": Scalar("parameter", "letters, digits and `_ . -`, a letter first; not `model`", ("top_p",)),
     "Address": Scalar("address", "`host:port`", ("127.0.0.1:8100",)),
 }
 OTHERS = {
@@ -98,6 +99,8 @@ OTHERS = {
     "TokensOrRange": "tokens, or `{at_least, up_to}`",
     "CountOrRange": "count from 1, or `{at_least, up_to}`",
     "FreeMap": "map of flags",
+    "ParameterValue": "any value",
+    "Placement": "`auto`, `gpu`, `cpu`, `{gpus: n}` or `{mig: profile}`",
     "Override": "map, as the whole stack",
     "PathSource": "`path`",
     "HfSource": "`hf`",

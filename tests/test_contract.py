@@ -35,3 +35,13 @@ VALUES = st.recursive(
 def test_contract_values_are_written_as_the_standard_library_writes_them(value: Any) -> None:
     plain = dataclasses.asdict(Pair(value, 0))["second"]
     assert contract.to_json(value) == json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    said: int = 1
+    schema: int = 1
+
+
+def test_what_goes_without_saying_is_not_written_but_the_schema_number_is() -> None:
+    assert json.loads(contract.to_json([Quiet(), Quiet(said=2)])) == [{"schema": 1}, {"said": 2, "schema": 1}]

@@ -15,6 +15,8 @@ from imageworks.diagnostics.snippet import snippet, visible
 
 _MASKED_CODE = "IW306"
 _MASK_KEEPS = 4
+_SHORT = 20
+"""Of a shorter secret nothing is shown."""
 _ASCII = str.maketrans({"\u2026": "...", "\u00b7": "-"})
 _COLOURS = {Severity.ERROR: "1;31", Severity.WARNING: "1;33", Severity.NOTE: "1;36"}
 _FRAME = "34"
@@ -49,12 +51,12 @@ def _weight(item: Diagnostic) -> str:
 
 
 def _masked(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str]) -> Mapping[str, str]:
-    """`texts` with every secret behind stars, all but its first four characters."""
+    """`texts` with every secret behind stars, all but the first four characters of a long one."""
     masked = dict(texts)
     for item in diagnostics:
         if item.code == _MASKED_CODE and item.primary is not None and item.primary.span.file in masked:
             span, text = item.primary.span, masked[item.primary.span.file]
-            kept = min(span.start + _MASK_KEEPS, span.end)
+            kept = span.start + (_MASK_KEEPS if span.end - span.start >= _SHORT else 0)
             hidden = "".join(char if char in "\r\n" else "*" for char in text[kept : span.end])
             masked[span.file] = text[:kept] + hidden + text[span.end :]
     return masked

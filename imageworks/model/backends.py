@@ -14,13 +14,27 @@ from imageworks.model.sources import SOURCE_KINDS
 from imageworks.source.tree import MapNode, Node, ScalarNode, at
 
 BACKENDS = ("vllm", "llamacpp", "ollama", "openai")
-BACKEND_KEYS = {"vllm": ("vllm",), "command": ("openai",), "url": ("openai",)}
+BACKEND_KEYS = {
+    "vllm": ("vllm",),
+    "sleep": ("vllm",),
+    "template": ("vllm", "llamacpp"),
+    "command": ("openai",),
+    "env": ("openai",),
+    "url": ("openai",),
+    "key": ("openai",),
+}
 SOURCE_KEYS = {"mmproj": ("llamacpp",), "file": ("llamacpp",)}
 SOURCES = {
     "vllm": ("path", "hf", "same_as"),
     "llamacpp": ("path", "hf", "package", "same_as"),
     "ollama": ("ollama", "same_as"),
     "openai": ("path", "hf", "package", "same_as"),
+}
+DERIVED_ENV = {
+    "CUDA_VISIBLE_DEVICES": "the plan says on which GPUs a model runs: `placement`",
+    "CUDA_DEVICE_ORDER": "the plan counts GPUs in the order of their bus",
+    "IMAGEWORKS_STACK": "the launcher sets it, to know its programs again",
+    "IMAGEWORKS_PROGRAM": "the launcher sets it, to know its programs again",
 }
 WHY = {
     ("vllm", "mmproj"): "vLLM reads the vision tower from the model folder",
@@ -86,6 +100,8 @@ def _origin(root: MapNode, name: str, key: Span, backend: ScalarNode) -> Iterato
     source, command, url = (at(model, part) for part in ("source", "command", "url"))
     if backend.text == "openai":
         yield from _server(key, source, command, url, model)
+        yield from _without_effect(command, url, model)
+        yield from _derived(model)
     elif source is None:
         kinds = ", ".join(SOURCES[backend.text])
         label = Label(key, "where do its weights come from?")
@@ -119,6 +135,26 @@ def _server(
         yield Diagnostic(
             "IW220", f"`url` and `{other}` exclude each other", label, secondary=(first,), fixes=(Fix("keep one"),)
         )
+
+
+def _without_effect(command: Node | None, url: Node | None, model: Node | None) -> Iterator[Diagnostic]:
+    """`env` is for a program that we start, `key` for a server that we do not."""
+    pairs = (("env", "command", command, url), ("key", "url", url, command))
+    for name, wants, there, instead in pairs:
+        entry = model.entries.get(name) if isinstance(model, MapNode) else None
+        if entry is not None and there is None and instead is not None:
+            label = Label(entry.key, f"has no effect without `{wants}`")
+            way = "give it to its server where that runs" if name == "env" else "env: {NAME: {secret: NAME}}"
+            yield Diagnostic(
+                "IW220", f"`{name}` is for a model with `{wants}`", label, fixes=(Fix(f"remove it, or  {way}"),)
+            )
+
+
+def _derived(model: Node | None) -> Iterator[Diagnostic]:
+    for name, entry in entries(model, "env") if isinstance(model, MapNode) else ():
+        if name in DERIVED_ENV:
+            label = Label(entry.key, DERIVED_ENV[name])
+            yield Diagnostic("IW510", f"`{name}` is derived", label, fixes=(Fix("remove it"),))
 
 
 def _kind(root: MapNode, source: MapNode, backend: ScalarNode) -> Iterator[Diagnostic]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, BeforeValidator
 
 from imageworks.model.scalars import Duration, FreeMap, RelativePath, RootPath, Size, Text, Url
+from imageworks.model.secret import SecretRef
 from imageworks.model.sources import SOURCE_KINDS
 from imageworks.model.stack import Model, Stack
 
@@ -62,6 +63,23 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 def takes_text(path: Path, top: type[BaseModel] = Stack) -> bool:
     """True when the value at `path` is a free text, path or address: not a number, a name or a word of the language."""
     return any(_validators(kind) & _TEXTS for kind in _kinds_at(path, top))
+
+
+def takes_secret(path: Path, top: type[BaseModel] = Stack) -> bool | None:
+    """Whether `{secret: NAME}` may stand at `path`; None for a place that is not known, or wants a map of its own."""
+    kinds = [kind for kind in _kinds_at(path, top) if kind is not None and not _is_map(kind)]
+    return any(_bare(kind) is SecretRef for kind in kinds) if kinds else None
+
+
+def _is_map(kind: Any) -> bool:
+    plain = _bare(kind)
+    if get_origin(plain) is dict:
+        return not _validators(kind) & _FREE
+    return isinstance(plain, type) and issubclass(plain, BaseModel) and plain is not SecretRef
+
+
+def _bare(kind: Any) -> Any:
+    return _bare(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
 
 
 def measure(path: Path, top: type[BaseModel] = Stack) -> str:

@@ -1,7 +1,7 @@
 """The front end: files -> a loaded stack, or every reason why not.
 
-Owns the order of the stages: read, parse, lay over each other, fill in variables, decode, check names, read the lock
-and the prompts. Never raises for what a person wrote. Looks at no hardware, clock, environment or network.
+Owns the order of the stages: read, parse, lay over each other, fill in variables, keep secrets out, decode, check
+names, read the lock and the prompts. Never raises for what a person wrote. Looks at no hardware, clock, environment or network.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from imageworks.model.overrides import Layer, order, taken_out
 from imageworks.model.prompts import PromptProfile
 from imageworks.model.reading import Reader
 from imageworks.model.scalars import slug
+from imageworks.model.secret_places import guarded
 from imageworks.model.stack import Stack
 from imageworks.model.variables import fill
 from imageworks.source.files import Files
@@ -106,12 +107,14 @@ def _view(reader: Reader, layers: _Layers, name: str, profile: str | None = None
     merged, about_layers = stacked(trees, name)
     merged = MapNode(merged.entries, layers.files[-1].root.span)
     filled, about_variables = fill(merged)
-    root, about_empty = without_empty(filled)
+    kept, about_secrets = guarded(filled, [text for file, text in reader.texts.items() if file != BUILT_IN])
+    root, about_empty = without_empty(kept)
     cut = frozenset(reader.cut)
     stack, about_types = decode(root, cut)
     prompts = reader.prompts(root)
     about_names = check(root, cut, frozenset(prompts))
-    found = (*about_layers, *about_variables, *about_empty, *about_types, *about_names)
+    about_templates = reader.templates(root)
+    found = (*about_layers, *about_variables, *about_secrets, *about_empty, *about_types, *about_names, *about_templates)
     return _View(root, stack, frozenset(named(trees, "roles")), prompts, found)
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.closest import closest, renaming
 from imageworks.model.loaded import BUILT_IN
-from imageworks.model.scalars import ID
+from imageworks.model.scalars import ID, VARIABLE
 from imageworks.source.tree import Entry, MapNode, ScalarNode, SeqNode, at
 
-KINDS = {"models": "model", "roles": "role", "profiles": "profile", "groups": "group"}
+KINDS = {"models": "model", "roles": "role", "profiles": "profile", "groups": "group", "secrets": "secret"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,29 @@ def _of_model(root: MapNode, model: str) -> Iterator[Reference]:
         reason = f"a client asking role:{role} would never get this model"
         message = "model serves an undeclared role"
         yield Reference(role, entry.key, "roles", "IW301", message, reason, frozenset(roles))
+    yield from _apart(root, model)
+    yield from _secrets(root, model)
     same = at(root, "models", model, "source", "same_as")
     if isinstance(same, ScalarNode):
         reason = "its bytes are those of a declared model"
         yield Reference(same.text, same.span, "models", "IW302", "source is the same as an unknown model", reason)
+
+
+def _apart(root: MapNode, model: str) -> Iterator[Reference]:
+    groups = {name for name, _ in entries(root, "groups")}
+    for item in texts(root, "models", model, "coexist", "never"):
+        if item.text not in groups:
+            reason = "it would be loaded beside whatever was meant"
+            yield Reference(item.text, item.span, "models", "IW302", "kept apart from an unknown model", reason)
+
+
+def _secrets(root: MapNode, model: str) -> Iterator[Reference]:
+    places = (("key",), *(("env", name) for name, _ in entries(root, "models", model, "env")))
+    for place in places:
+        node = at(root, "models", model, *place, "secret")
+        if isinstance(node, ScalarNode):
+            reason = "nobody would know where its value is"
+            yield Reference(node.text, node.span, "secrets", "IW305", "unknown secret", reason)
 
 
 def _of_role(root: MapNode, role: str) -> Iterator[Reference]:
@@ -116,7 +135,7 @@ def dangling(root: MapNode, known: Declared) -> Iterator[Diagnostic]:
         names = known.names[reference.section]
         if names is None or reference.text in names:
             continue
-        if ID.fullmatch(reference.text) or reference.code == "IW701":
+        if ID.fullmatch(reference.text) or reference.code == "IW701" or VARIABLE.fullmatch(reference.text):
             yield _unknown(reference, names, known)
 
 
@@ -216,6 +235,8 @@ def _request_names(root: MapNode) -> Iterator[tuple[str, str, Span]]:
     for model, entry in entries(root, "models"):
         yield model, f"{model} answers to it", entry.key
     for model, _ in entries(root, "models"):
+        for variant, entry in entries(root, "models", model, "variants"):
+            yield f"{model}:{variant}", f"{model} answers to it", entry.key
         for alias in texts(root, "models", model, "aliases"):
             yield alias.text, f"{model} answers to it", alias.span
 

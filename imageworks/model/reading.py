@@ -5,14 +5,14 @@ Owns the order "bytes, text, tree" for every input file, models.lock and the pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from imageworks.diagnostics.model import Diagnostic, Label
+from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model import lock as lock_file
 from imageworks.model import prompt_files
 from imageworks.model.lock import Lock
-from imageworks.model.names import texts
+from imageworks.model.names import entries, texts
 from imageworks.model.prompts import PromptProfile
 from imageworks.source import files as source_files
 from imageworks.source.files import Files
@@ -87,6 +87,21 @@ class Reader:
             notes = ("it is written by imageworks up, never by hand",)
             self.found.append(Diagnostic("IW113", f"{LOCK} cannot be used", label, notes=notes))
             return Lock()
+
+    def templates(self, root: MapNode) -> Iterator[Diagnostic]:
+        """Remember the chat templates that models name; a finding for each that cannot be read."""
+        for name, _ in entries(root, "models"):
+            path = at(root, "models", name, "template", "path")
+            if isinstance(path, ScalarNode) and not path.text.startswith((".", "~", "/")):  # those its type refuses
+                try:
+                    self.inputs[path.text] = source_files.sha256(self.files.read(path.text))
+                except OSError as error:
+                    yield Diagnostic(
+                        "IW308",
+                        f"the chat template of {name} cannot be read",
+                        Label(path.span, error.strerror or str(error)),
+                        fixes=(Fix("a path from the folder of stack.yaml"), Fix("drop `template`: the weights have one")),
+                    )
 
     def prompts(self, root: MapNode) -> Prompts:
         """All prompt profiles of the stack's layers; one that cannot be read is told and left out."""

@@ -13,38 +13,33 @@ from itertools import pairwise
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.loaded import BUILT_IN
+from imageworks.model.secret_places import in_the_file
 from imageworks.source.tree import MapNode, ScalarNode, at, walk
 
 _PREFIXES = ("sk-", "sk_", "hf_", "ghp_", "gho_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "AIza", "nvapi-")
 _TOKEN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
+_BETWEEN = re.compile(r"[\s=]+")
 SHORTEST_RANDOM = 32
 RANDOM_BITS = 4.0
 
 
 def secrets(root: MapNode) -> Iterator[Diagnostic]:
     """A finding for every text of the user's file that looks like a key."""
-    for _, _, node in walk(root):
+    for path, _, node in walk(root):
         if isinstance(node, ScalarNode) and node.span.file != BUILT_IN and looks_secret(node.text):
-            notes = (
-                f"begins {node.text[:4]}…, {len(node.text)} characters; masked here",
-                "if this file was ever pushed, replace the key",
-            )
-            fix = Fix("take it out of the file, and give it to the program that needs it through its environment")
-            yield Diagnostic(
-                "IW306",
-                "a secret stands in the file",
-                Label(node.span, "looks like a key; it would be committed"),
-                notes=notes,
-                fixes=(fix,),
-            )
+            yield in_the_file(node, path, "looks like a key; it would be committed")
 
 
 def looks_secret(text: str) -> bool:
-    """True for texts with a well-known key prefix, and for 32 or more characters that look random.
+    """True for a text or a word of it with a well-known key prefix, or of 32 or more characters that look random.
 
-    >>> looks_secret("hf_abcdefghijklmnopqrstuvwx"), looks_secret("Qwen/Qwen3-VL-8B-Instruct-FP8")
+    >>> looks_secret("--key=hf_abcdefghijklmnopqrstuvwx"), looks_secret("Qwen/Qwen3-VL-8B-Instruct-FP8")
     (True, False)
     """
+    return any(map(_is_key, (text, *_BETWEEN.split(text))))
+
+
+def _is_key(text: str) -> bool:
     if not _TOKEN.fullmatch(text):
         return False
     if text.startswith(_PREFIXES):

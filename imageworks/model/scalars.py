@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
+from imageworks.model.closest import closest
 from imageworks.model.units import (
     parse_count,
     parse_duration,
@@ -259,15 +260,59 @@ def _free_map(value: Any) -> Any:
     raise refuse("IW200", "this wants a map of flags", "flag: value")
 
 
+MigProfile = Annotated[
+    str, BeforeValidator(reads("a MIG profile", _mig_profile)), _in_editors("string", r"[1-7]g\.[0-9]{1,3}gb")
+]
+PLACES = ("auto", "gpu", "cpu")
+PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+NEVER_PARAMETERS = frozenset({"model", "messages", "prompt", "input", "stream"})
+"""What a request is about; whoever changes that answers another question."""
+
+
+class GpuCount(BaseModel):
+    """`{gpus: n}`: split over n GPUs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: AtLeastOne = Field(description="GPUs that the model is split over")
+
+
+class Slice(BaseModel):
+    """`{mig: 3g.40gb}`: on a MIG slice of that profile."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mig: MigProfile = Field(description="MIG profile of the slice")
+
+
+def _place(text: str) -> str:
+    if text in PLACES:
+        return text
+    near = closest(text, PLACES)
+    fixes = instead(near) if near else ()
+    raise refuse("IW213", f"`{text}` is no place", "auto, gpu, cpu, {gpus: n} or {mig: profile}", fixes=fixes)
+
+
+def _parameter(text: str) -> str:
+    if text in NEVER_PARAMETERS:
+        raise refuse("IW213", f"`{text}` cannot be set or taken out", "it is what the request is about")
+    if PARAMETER.fullmatch(text):
+        return text
+    raise refuse("IW213", f"`{text}` cannot name a parameter", "letters, digits and _ . - , a letter first")
+
+
+def _where(value: Any) -> str:
+    if isinstance(value, Slice) or (isinstance(value, dict) and "mig" in value):
+        return "<mig>"
+    return "<gpus>" if isinstance(value, dict | GpuCount) else "<place>"
+
+
 def _one_or_range(value: Any) -> str:
     return "<range>" if isinstance(value, dict | Range) else "<one>"
 
 
 Text = Annotated[str, BeforeValidator(reads("a text", str)), _in_editors(_TEXT)]
 SomeText = Annotated[Text, Field(min_length=1), _in_editors(_TEXT, minLength=1)]
-MigProfile = Annotated[
-    str, BeforeValidator(reads("a MIG profile", _mig_profile)), _in_editors("string", r"[1-7]g\.[0-9]{1,3}gb")
-]
 Url = Annotated[
     str,
     BeforeValidator(reads("an address such as http://192.168.1.20:8000", _url)),
@@ -339,6 +384,16 @@ Address = Annotated[
 SchemaVersion = Annotated[
     Literal[1], BeforeValidator(reads("the number 1", _schema_version)), _in_editors(enum=[1, "1"])
 ]
+ParameterName = Annotated[
+    str, BeforeValidator(reads("a parameter", _parameter)), _in_editors(_TEXT, PARAMETER.pattern)
+]
+Placement = Annotated[
+    Annotated[str, BeforeValidator(reads("a place", _place)), _in_editors(enum=list(PLACES)), Tag("<place>")]
+    | Annotated[GpuCount, Tag("<gpus>")]
+    | Annotated[Slice, Tag("<mig>")],
+    Discriminator(_where),
+]
+ParameterValue = Annotated[Any, BeforeValidator(flag_value)]
 FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map), _in_editors("object")]
 TokensOrRange = Annotated[
     Annotated[Tokens, Tag("<one>")] | Annotated[Range, Tag("<range>")], Discriminator(_one_or_range)

@@ -23,7 +23,10 @@ from imageworks.model.scalars import (
     Id,
     MigProfile,
     Number,
+    ParameterName,
+    ParameterValue,
     Pixels,
+    Placement,
     Port,
     Priority,
     RelativePath,
@@ -41,6 +44,7 @@ from imageworks.model.scalars import (
     VersionRange,
     Whole,
 )
+from imageworks.model.secret import EnvName, EnvValue, Secret, SecretName, SecretRef
 from imageworks.model.sources import Source
 
 Capability = Literal["chat", "vision", "tools", "reasoning", "embedding", "detection", "rerank", "audio", "iqa"]
@@ -50,7 +54,7 @@ Quantization = Literal[
 ]  # fmt: skip
 Strategy = Literal["load_unload", "concurrent_limited", "tensor_parallel_or_distributed", "concurrent_full"]
 SelectionBias = Literal["vram_efficient", "balanced", "quality"]
-Placement = Literal["auto", "gpu", "cpu"]
+Sleep = Literal["none", "level1", "level2"]
 Override = dict[str, Any]
 
 
@@ -75,6 +79,7 @@ class Defaults(Part):
     concurrency: CountOrRange = Field(description="requests served at once")
     grace: Duration = Field(description="idle time before a model is unloaded")
     start_timeout: Duration = Field(description="time a model may take until it answers")
+    health_check_interval: Duration = Field(30.0, gt=0, description="how often a loaded model is looked at")
 
 
 class VllmBackend(Part):
@@ -191,6 +196,26 @@ class Sampling(Part):
     seed: Whole | None = Field(None, description="of the random numbers")
 
 
+class Params(Part):
+    """What the proxy does to the parameters of every request for a model."""
+
+    set: dict[ParameterName, ParameterValue] = Field(default_factory=dict, description="parameter -> value, whatever the client sent")
+    strip: tuple[ParameterName, ...] = Field((), description="parameters that are taken out")
+
+
+class Coexist(Part):
+    """Models that are never loaded beside this one, though they would fit."""
+
+    never: tuple[Id, ...] = Field(min_length=1, description="models, or groups of them")
+    because: SomeText | None = Field(None, description="why not")
+
+
+class Template(Part):
+    """A chat template of the user's own instead of the one inside the weights."""
+
+    path: RelativePath = Field(description="Jinja file, relative to stack.yaml")
+
+
 class Model(Part):
     """A servable thing. A key that belongs to another backend is an error."""
 
@@ -207,9 +232,19 @@ class Model(Part):
     placement: Placement | None = Field(None, description="default gpu; auto for llamacpp")
     roles: dict[Id, Priority] = Field(default_factory=dict, description="role -> priority, higher wins")
     sampling: Sampling = Sampling()
+    params: Params = Params()
+    variants: dict[Id, dict[ParameterName, ParameterValue]] = Field(
+        default_factory=dict, description="name -> parameters: `M:name` is this model with them set, without a second process"
+    )
+    template: Template | None = Field(None, description="default: the chat template inside the weights")
     grace: Duration | None = Field(None, description="idle time before it is unloaded")
     start_timeout: Duration | None = Field(None, description="time it may take until it answers")
     keep: Literal["grace", "pinned"] = Field("grace", description="pinned: never unloaded for idleness, never evicted")
+    sleep: Sleep = Field(
+        "none",
+        description="vLLM sleeps instead of being stopped: level1 keeps the weights in host_memory, level2 reads them again",
+    )
+    coexist: Coexist | None = Field(None, description="what is never loaded beside it")
     pin: Pin = Pin()
     vllm: FreeMap = Field(default_factory=dict, description="flags of `vllm serve` without the dashes")
     command: tuple[Text, ...] | None = Field(
@@ -217,7 +252,13 @@ class Model(Part):
         min_length=1,
         description="program of an OpenAI-compatible server; words ${host} ${port} ${source} ${name} are filled in",
     )
+    env: dict[EnvName, EnvValue] = Field(
+        default_factory=dict, description="environment of `command`: texts, or secrets as {secret: NAME}"
+    )
     url: Url | None = Field(None, description="a remote OpenAI-compatible server, never started or stopped by us")
+    key: SecretRef | None = Field(
+        None, description="{secret: NAME}: sent to `url` as bearer token; read when the proxy starts, never compiled"
+    )
 
 
 class RoleImages(Part):
@@ -234,6 +275,9 @@ class Role(Part):
     images: RoleImages | None = None
     max_tokens: Tokens | None = Field(None, description="upper bound of the answer")
     deadline: Duration = Field(600.0, description="from arrival to the first byte of the answer")
+    urgency: Literal["background", "normal", "interactive"] = Field(
+        "normal", description="whose requests are served first where models share a machine"
+    )
     fallback: tuple[Id, ...] = Field((), description="roles whose models are asked when none of its own can serve")
     may_be_missing_on: tuple[Id, ...] = Field((), description="profiles where nobody needs to serve it")
 
@@ -289,6 +333,18 @@ class Proxy(Part):
     limits: Limits = Limits()
 
 
+class Leases(Part):
+    """How models and other programs share the GPUs."""
+
+    mode: Literal["enforce", "observe"] = Field(
+        "enforce", description="observe: leases are kept and what they would block is logged, but nothing is blocked"
+    )
+    ttl: Duration = Field(60.0, ge=1, description="a lease whose holder is silent for so long ends")
+    queue_wait: Duration = Field(600.0, description="longest wait for a lease")
+    min_residency: Duration = Field(20.0, description="a model just loaded is not evicted before this")
+    max_overtakes: Count = Field(16, description="no request is passed by younger ones more often than this")
+
+
 class SupervisordTarget(Part):
     """supervisord.conf."""
 
@@ -330,6 +386,9 @@ class Stack(Part):
     version: SchemaVersion = Field(description="of this language")
     include: tuple[RelativePath, ...] = Field((), description="files below this one, relative to it")
     variables: dict[VariableName, Text] = Field(default_factory=dict, description="texts for `${NAME}` in other texts")
+    secrets: dict[SecretName, Secret] = Field(
+        default_factory=dict, description="names for values that are read at start and never written anywhere"
+    )
     name: Id = Field(description="prefix of systemd units; names the stack in generated files")
     defaults: Defaults
     roots: Roots
@@ -341,4 +400,5 @@ class Stack(Part):
     ports: Ports = Ports()
     prompts: Prompts = Prompts()
     proxy: Proxy = Proxy()
+    leases: Leases = Leases()
     targets: Targets = Targets()

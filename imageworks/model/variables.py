@@ -1,7 +1,7 @@
 """`${NAME}` in text values, from the stack's `variables:` block.
 
 Owns interpolation: `$$` is a dollar, a `$` before anything else is itself. Reaches texts only; a number, a name or a
-word of the language says what it is by itself. The environment is never read. Owns IW315.
+word of the language says what it is by itself. The environment is never read. Owns IW315, and IW305 for a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _SLOT = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
 def fill(root: MapNode) -> tuple[MapNode, tuple[Diagnostic, ...]]:
     """`root` with its variables filled in, and what is wrong with their use."""
     declared = {name: entry.value for name, entry in entries(root, "variables")}
-    filling = _Filling({name: node for name, node in declared.items() if isinstance(node, ScalarNode)})
+    texts = {name: node for name, node in declared.items() if isinstance(node, ScalarNode)}
+    filling = _Filling(texts, frozenset(name for name, _ in entries(root, "secrets")))
     filled = filling.map(root, ())
     return filled, tuple(filling.found)
 
@@ -35,6 +36,7 @@ class _Filling:
     """One pass over a tree; nodes without a `$` are taken over as they are."""
 
     variables: Mapping[str, ScalarNode]
+    secrets: frozenset[str]
     found: list[Diagnostic] = field(default_factory=list)
 
     def map(self, node: MapNode, path: Path) -> MapNode:
@@ -89,6 +91,9 @@ class _Filling:
         if name is None:
             self._refuse(node.span, "`${` is not closed", "`}` ends it", "a literal dollar before `{` is written $$")
             return
+        if name in self.secrets:
+            self.found.append(_secret(node.span, name))
+            return
         near = closest(name, [*self.variables, *(COMMAND_WORDS if in_command else ())])
         label = f"did you mean `${{{near}}}`?" if near else "no variable of this name"
         line = f"variables: {{{name if VARIABLE.fullmatch(name) else 'NAME'}: …}}"
@@ -97,6 +102,15 @@ class _Filling:
 
     def _refuse(self, span: Span, message: str, label: str, fix: str = "write the value itself") -> None:
         self.found.append(Diagnostic("IW315", message, Label(span, label), fixes=(Fix(fix),)))
+
+
+def _secret(span: Span, name: str) -> Diagnostic:
+    return Diagnostic(
+        "IW305",
+        f"secret {name} would be written into a file",
+        Label(span, f"{name} is a secret; only variables are filled into texts"),
+        fixes=(Fix(f"where a secret may stand, in `key` and `env` of a model:  {{secret: {name}}}"),),
+    )
 
 
 def _same(one: Node, other: Node) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from imageworks.diagnostics.model import Span
 
@@ -104,14 +104,25 @@ class PackageFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is read at start, from exactly one of a variable, a file and a systemd credential."""
+
+    name: str
+    env: str | None
+    file: str | None
+    credential: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
-    """A supervised process: what is executed. `flags` in order, the program first (name "")."""
+    """A supervised process: what is executed. `flags` in order, the program first (name ""); `secrets` by variable."""
 
     program: str
     flags: tuple[Flag, ...]
     env: Mapping[str, str]
     slots: tuple[int, ...]
     needs: tuple[Need, ...]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +156,34 @@ class PlannedModel:
     pinned: bool
     package: PackageFile | None
     span: Span | None = None
+    sleep: str = "none"
+    """`none`, `level1` or `level2`: how vLLM sleeps instead of being stopped."""
+    asleep: Memory = field(default_factory=Memory)
+    """What stays on the GPUs while it sleeps."""
+    asleep_host: int = 0
+    """Bytes of host memory while it sleeps."""
+    never_with: tuple[str, ...] = ()
+    """Models that are never loaded beside it."""
+    params_set: Mapping[str, Any] = field(default_factory=dict)
+    params_strip: tuple[str, ...] = ()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    template_sha256: str | None = None
+    """Hash of its own chat template: another one means a restart."""
+    key: Secret | None = None
+    """What a remote server wants as bearer token."""
 
     def mib_per_slot(self) -> Mapping[int, int]:
         """MiB needed on each GPU slot, rounded up; empty unless placed on GPUs."""
+        return self._per_slot(self.memory)
+
+    def asleep_mib_per_slot(self) -> Mapping[int, int]:
+        """MiB that stay on each GPU slot while it sleeps, rounded up."""
+        return self._per_slot(self.asleep) if self.sleep != "none" else {}
+
+    def _per_slot(self, memory: Memory) -> Mapping[int, int]:
         if self.placement.kind != "gpu":
             return {}
-        share = -(-self.memory.total // (len(self.placement.slots) * MIB))
-        return dict.fromkeys(self.placement.slots, share)
+        return dict.fromkeys(self.placement.slots, -(-memory.total // (len(self.placement.slots) * MIB)))
 
     def host_mib(self) -> int:
         """MiB of host memory needed, rounded up; 0 unless placed on the CPU."""
@@ -202,6 +234,8 @@ class PlannedRole:
     max_tokens: int | None
     deadline_s: float
     fallback: tuple[str, ...]
+    urgency: int = 0
+    """Requests of a higher one are served first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +250,18 @@ class Policy:
     host_memory: int
     resident: tuple[str, ...]
     in_turn: tuple[tuple[str, ...], ...] = ()
+    health_check_interval_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """How models and other programs share the GPUs; times in seconds."""
+
+    mode: Literal["enforce", "observe"] = "enforce"
+    ttl_s: float = 60.0
+    queue_wait_s: float = 600.0
+    min_residency_s: float = 20.0
+    max_overtakes: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +390,7 @@ class Plan:
     out: str
     hash: str
     residents: Residents = field(default_factory=Residents)
+    leases: Leases = field(default_factory=Leases)
 
     def model(self, model_id: str) -> PlannedModel | None:
         """The placed model of this id."""

@@ -19,6 +19,13 @@ _MODEL: Mapping[str, Key] = {
     "pinned": ("keep",),
     "package": ("source",),
     "served_name": ("source",),
+    "asleep": ("sleep",),
+    "asleep_host": ("sleep",),
+    "never_with": ("coexist", "never"),
+    "params_set": ("params", "set"),
+    "params_strip": ("params", "strip"),
+    "template_sha256": ("template", "path"),
+    "key": ("key", "secret"),
 }
 _FLAG: Mapping[str, Key] = {"threads": ("backends", "llamacpp", "threads")}
 _PROXY: Mapping[str, Key] = {
@@ -58,6 +65,10 @@ def keys(profile: str, path: Key) -> tuple[Key, ...]:
             return (("models", model),)
         case "roles", [role, *inner]:
             return _of_role(role, tuple(inner))
+        case "leases", [field, *_]:
+            return (("leases", field.removesuffix("_s")),)
+        case "policy", ["health_check_interval_s", *_]:
+            return (("defaults", "health_check_interval"),)
         case "policy", ["in_turn", *_]:
             return (("groups",),)
         case "policy", [field, *_]:
@@ -89,6 +100,8 @@ def _of_model(profile: str, model: str, field: str, inner: Key) -> tuple[Key, ..
         return ((*own, name), ("profiles", profile, name), ("defaults", name))
     if field in _DEFAULTED:
         return ((*own, field), ("defaults", field))
+    if field == "launch" and len(inner) > 1 and inner[0] in {"env", "secrets"}:
+        return ((*own, "env", inner[1]), own)
     if field == "launch":
         flag = inner[1].lstrip("-") if inner[:1] == ("flags",) and len(inner) > 1 else None
         return (_FLAG.get(flag, (*own, "vllm", flag)), own) if flag else (own,)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import Flag
 from imageworks.plan.launch_words import Seat, pair, word
+from imageworks.plan.sources import template_path
 
 BUNDLED = "bundled"
 ALL_LAYERS = "999"
@@ -45,5 +46,7 @@ def _size(facts: Facts, seat: Seat) -> Iterator[Flag]:
     yield pair("threads", str(seat.backends.llamacpp.threads), "backends.llamacpp.threads")
     layers = ALL_LAYERS if seat.placement.kind == "gpu" else "0"
     yield pair("n-gpu-layers", layers, f"all layers or none: {seat.placement.why}")
+    if facts.model.template is not None:
+        yield pair("chat-template-file", template_path(facts.model.template), "template", facts.span, path=True)
     if facts.files.mmproj is not None:
         yield pair("mmproj", facts.files.mmproj, "vision projector of the source", facts.span, path=True)

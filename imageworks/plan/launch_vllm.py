@@ -8,7 +8,7 @@ exactly; the utilization is only the start check, free memory >= utilization x t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import floor
 from typing import Any
 
@@ -17,10 +17,19 @@ from imageworks.model.vllm_table import VllmFlag, table
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import Flag
 from imageworks.plan.launch_words import Seat, equals, pair, word
+from imageworks.plan.sources import template_path
 from imageworks.plan.text import gib
 
 ENV = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """Nothing is downloaded behind the user's back, nothing is reported home."""
+
+SLEEP_ENV = {"VLLM_SERVER_DEV_MODE": "1"}
+"""vLLM serves /sleep and /wake_up only so; the proxy lets neither pass, nor what else that mode opens."""
+
+
+def env(facts: Facts) -> Mapping[str, str]:
+    """The environment of the command."""
+    return ENV if facts.model.sleep == "none" else {**ENV, **SLEEP_ENV}
 
 
 def flags(facts: Facts, seat: Seat) -> tuple[Flag, ...]:
@@ -54,6 +63,10 @@ def _size(facts: Facts, seat: Seat) -> Iterator[Flag]:
         yield equals("limit-mm-per-prompt", _json({"image": seat.images_max}), seat.images_why)
     if len(seat.placement.slots) > 1:
         yield equals("tensor-parallel-size", str(len(seat.placement.slots)), seat.placement.why)
+    if facts.model.sleep != "none":
+        yield Flag("--enable-sleep-mode", None, f"sleep: {facts.model.sleep}", facts.span)
+    if facts.model.template is not None:
+        yield Flag("--chat-template", template_path(facts.model.template), "template", facts.span, path=True)
 
 
 def utilization(seat: Seat) -> tuple[str, str]:

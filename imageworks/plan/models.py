@@ -7,14 +7,15 @@ timeout (model, else profile, else defaults).
 from __future__ import annotations
 
 from imageworks.model.loaded import Loaded
+from imageworks.plan import apart, secret_refs
 from imageworks.plan.contracts import images_max
 from imageworks.plan.facts import Facts
-from imageworks.plan.ir import Placement, PlannedModel
+from imageworks.plan.ir import Memory, Placement, PlannedModel
 from imageworks.plan.launch import HOST, launch, slug
 from imageworks.plan.launch_words import Seat
 from imageworks.plan.placement import Ground
 from imageworks.plan.ranges import Solved
-from imageworks.plan.vram import memory
+from imageworks.plan.vram import asleep, asleep_host, memory
 
 
 def planned_model(
@@ -39,7 +40,8 @@ def planned_model(
         images_max=seat.images_max,
         placement=placement,
         memory=seat.memory,
-        launch=launch(facts, seat),
+        launch=launch(facts, seat, secret_refs.secrets(stack, model)),
+        key=secret_refs.key(stack, model),
         host=HOST,
         port=port,
         url=_url(loaded, facts),
@@ -50,6 +52,14 @@ def planned_model(
         pinned=model.keep == "pinned",
         package=facts.files.package,
         span=facts.span,
+        sleep=model.sleep,
+        asleep=asleep(facts, len(placement.slots)) if model.sleep != "none" else Memory(),
+        asleep_host=asleep_host(facts),
+        never_with=apart.never_with(loaded.stack, facts.id),
+        params_set=model.params.set,
+        params_strip=tuple(sorted(model.params.strip)),
+        variants=model.variants,
+        template_sha256=loaded.inputs.get(model.template.path) if model.template else None,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from imageworks.model.scalars import GpuCount, Slice
 from imageworks.model.stack import Profile
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import MIB, Device, Memory, Placement, Unplaced
-from imageworks.plan.text import gib, gib_needed, gib_usable, plural, size_word
+from imageworks.plan.text import gib, gib_needed, gib_usable, joined, plural, size_word
 from imageworks.plan.vram import Kind, Shape, kv_cache, memory
 
 SPLITTING = "tensor_parallel_or_distributed"
@@ -40,19 +41,22 @@ class Ground:
         return self.room(1)
 
     def room(self, gpus: int) -> int:
-        """Bytes on each GPU for a model on `gpus` of them; 0 without a GPU."""
-        return self.bound(gpus).budget if self.devices else 0
+        """Bytes on each GPU for a model on `gpus` of them; 0 without so many."""
+        return self.bound(gpus).budget if len(self.devices) >= gpus else 0
 
     def bound(self, gpus: int) -> Device:
-        """The GPU that decides: the largest for a model on one, the smallest for a model on all. Needs a GPU."""
-        choose = max if gpus == 1 else min
-        return choose(self.devices, key=lambda device: device.budget)
+        """The GPU that decides for a model on the largest `gpus` of them: the smallest of these. Needs so many."""
+        return _largest_first(self.devices)[gpus - 1]
 
     @property
     def compute(self) -> tuple[int, int] | None:
         """The lowest compute capability that a GPU of the profile may have; None when that is not said."""
         bounds = [slot.compute for slot in self.profile.match.slots]
         return None if not bounds or None in bounds else min(bound.low for bound in bounds if bound is not None)
+
+
+def _largest_first(devices: Iterable[Device]) -> list[Device]:
+    return sorted(devices, key=lambda device: (-device.budget, device.slot))
 
 
 def ground(name: str, profile: Profile) -> Ground:
@@ -79,13 +83,28 @@ def place(facts: Mapping[str, Facts], where: Ground) -> Mapping[str, Outcome]:
     """Placement of each model, by id in sorted order."""
     outcomes: dict[str, Outcome] = {item.id: _alone(item, where) for item in facts.values()}
     if len(where.devices) > 1:
-        movable = [model_id for model_id, outcome in outcomes.items() if _is_on_one_gpu(outcome)]
+        movable = [model_id for model_id, outcome in outcomes.items() if _is_on_gpus(outcome)]
         outcomes |= _spread((facts[model_id] for model_id in movable), where)
     return outcomes
 
 
-def _is_on_one_gpu(outcome: Outcome) -> bool:
-    return isinstance(outcome, Placement) and outcome.kind == "gpu" and len(outcome.slots) == 1
+def gpus_of(facts: Facts, where: Ground) -> int:
+    """How many GPUs the model is split over: what its placement says, else all where the profile splits it."""
+    wanted = facts.model.placement
+    if isinstance(wanted, GpuCount):
+        return wanted.gpus
+    return len(where.devices) if _is_split(facts, where) else 1
+
+
+def _allowed(facts: Facts, where: Ground) -> list[Device]:
+    """The GPUs that the model's placement allows, largest first."""
+    wanted, slots = facts.model.placement, where.profile.match.slots
+    devices = _largest_first(where.devices)
+    return [item for item in devices if slots[item.slot].mig == wanted.mig] if isinstance(wanted, Slice) else devices
+
+
+def _is_on_gpus(outcome: Outcome) -> bool:
+    return isinstance(outcome, Placement) and outcome.kind == "gpu"
 
 
 def _alone(facts: Facts, where: Ground) -> Outcome:
@@ -96,7 +115,7 @@ def _alone(facts: Facts, where: Ground) -> Outcome:
     wanted = facts.model.placement or ("auto" if facts.model.backend == "llamacpp" else "gpu")
     if wanted == "cpu":
         return _on_cpu(facts, where, "placement: cpu")
-    on_gpu = _on_gpu(facts, where)
+    on_gpu = _on_gpu(facts, where, wanted)
     if isinstance(on_gpu, Unplaced) and wanted == "auto" and facts.model.backend != "vllm":
         why = f"the GPU cannot take all of it: {on_gpu.reason}" if where.devices else f"{where.name} has no GPU"
         return _on_cpu(facts, where, f"placement: auto, and {why}")
@@ -116,18 +135,22 @@ def _on_cpu(facts: Facts, where: Ground, why: str) -> Outcome:
     return _starved(facts, need) or Placement("cpu", (), why)
 
 
-def _on_gpu(facts: Facts, where: Ground) -> Outcome:
+def _on_gpu(facts: Facts, where: Ground, wanted: str | GpuCount | Slice) -> Outcome:
     if not where.devices:
         return _out(facts, "IW405", f"needs a GPU, and {where.name} has none", Memory())
+    gpus, allowed = gpus_of(facts, where), _allowed(facts, where)
+    if len(allowed) < gpus:
+        asked = f"a slice {wanted.mig}" if isinstance(wanted, Slice) else plural(gpus, "GPU")
+        has = "none" if isinstance(wanted, Slice) else str(len(allowed))
+        return _out(facts, "IW405", f"placement: needs {asked}, and {where.name} has {has}", Memory())
     unfit = _unfit_hardware(facts, where)
     if unfit:
         return _out(facts, "IW405", unfit, Memory())
-    gpus = len(where.devices) if is_split(facts, where) else 1
-    need = least(facts, "gpu", gpus)
-    if whole_mib(need.total, gpus) > where.room(gpus) // MIB * MIB:
+    need, usable = least(facts, "gpu", gpus), allowed[gpus - 1].budget
+    if whole_mib(need.total, gpus) > usable // MIB * MIB:
         room = f"{plural(gpus, 'GPU')} of {where.name}"
-        return _out(facts, "IW410", _too_large(need, where.room(gpus) * gpus, room), need)
-    slots = tuple(range(gpus))
+        return _out(facts, "IW410", _too_large(need, usable * gpus, room), need)
+    slots = tuple(sorted(device.slot for device in allowed[:gpus]))
     return _starved(facts, need) or Placement("gpu", slots, _gpu_why(facts, where, gpus))
 
 
@@ -143,7 +166,7 @@ def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def is_split(facts: Facts, where: Ground) -> bool:
+def _is_split(facts: Facts, where: Ground) -> bool:
     """True when the profile splits this model over all its GPUs."""
     limit = where.profile.tensor_parallel_above
     if facts.model.backend != "vllm" or where.profile.strategy != SPLITTING or limit is None:
@@ -153,6 +176,9 @@ def is_split(facts: Facts, where: Ground) -> bool:
 
 
 def _gpu_why(facts: Facts, where: Ground, gpus: int) -> str:
+    wanted = facts.model.placement
+    if isinstance(wanted, GpuCount) and gpus > 1:
+        return f"placement: split over {gpus} GPUs"
     if gpus > 1 and where.profile.tensor_parallel_above is not None:
         return f"weights above {size_word(where.profile.tensor_parallel_above)} are split over all {gpus} GPUs"
     why = f"fits one GPU of {where.name}"
@@ -183,15 +209,20 @@ def _starved(facts: Facts, need: Memory) -> Unplaced | None:
 
 
 def _spread(movable: Iterable[Facts], where: Ground) -> Mapping[str, Placement]:
-    """The largest first, each to the GPU that has the most room beside the needs so far, of those that can hold it."""
+    """The largest first, each to the GPUs that have the most room beside the needs so far, of those that can hold it."""
     load = dict.fromkeys((device.slot for device in where.devices), 0)
     room = {device.slot: device.budget for device in where.devices}
     placed: dict[str, Placement] = {}
-    for facts in sorted(movable, key=lambda item: (-least(item, "gpu", 1).total, item.id)):
-        size = whole_mib(least(facts, "gpu", 1).total)
-        able = [number for number in load if size <= room[number] // MIB * MIB]
-        slot = max(able, key=lambda number: (room[number] - load[number], -number))
-        why = f"GPU {slot} was the emptiest, with {gib(load[slot])} GiB of larger models"
-        placed[facts.id] = Placement("gpu", (slot,), why)
-        load[slot] += least(facts, "gpu", 1).total
+    for facts in sorted(movable, key=lambda item: (-least(item, "gpu", gpus_of(item, where)).total, item.id)):
+        gpus = gpus_of(facts, where)
+        size = whole_mib(least(facts, "gpu", gpus).total, gpus)
+        able = [device.slot for device in _allowed(facts, where) if size <= device.budget // MIB * MIB]
+        slots = tuple(sorted(sorted(able, key=lambda slot: (load[slot] - room[slot], slot))[:gpus]))
+        if len(able) > gpus:
+            names = joined(tuple(str(slot) for slot in slots))
+            taken = joined(tuple(gib(load[slot]) for slot in slots))
+            verb = "GPU {} was the emptiest" if gpus == 1 else "GPUs {} were the emptiest"
+            placed[facts.id] = Placement("gpu", slots, f"{verb.format(names)}, with {taken} GiB of larger models")
+        for slot in slots if gpus < len(where.devices) else ():  # what is on all of them makes none of them emptier
+            load[slot] += least(facts, "gpu", gpus).total // gpus
     return placed

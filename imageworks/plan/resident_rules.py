@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Shortfall
 from imageworks.model.loaded import Loaded, Path
-from imageworks.plan import shortfalls
+from imageworks.plan import apart, shortfalls
 from imageworks.plan.allocation import divisions
-from imageworks.plan.company import pools, sizes_of
+from imageworks.plan.company import HOST, Pools, Sizes, pools, sizes_of
 from imageworks.plan.ir import Refusal, Residents
 from imageworks.plan.residents import Table, residents, violation
 from imageworks.plan.roles import Scene
@@ -22,12 +22,17 @@ from imageworks.plan.text import joined
 
 def table(scene: Scene) -> Table:
     """The placed models of a profile as they will be loaded."""
-    sizes = {
+    sizes: dict[str, Sizes] = {
         name: sizes_of(model.memory.total, model.placement)
         for name, model in scene.placed.items()
         if model.placement.kind != "remote"
     }
-    return Table(sizes, pools(scene.where), scene.where.at_once, counted_on_host=not scene.where.devices)
+    both = (pair for pair in apart.pairs(scene.loaded.stack) if set(pair) <= sizes.keys())
+    room = dict(pools(scene.where).room)
+    for number, pair in enumerate(both, start=1):
+        room[HOST - number] = 1
+        sizes |= {name: {**sizes[name], HOST - number: 1} for name in pair}
+    return Table(sizes, Pools(room), scene.where.at_once, counted_on_host=not scene.where.devices)
 
 
 def derive(scene: Scene, kept: Sequence[str]) -> Residents:
@@ -70,7 +75,7 @@ def _sums(scene: Scene, broken: Refusal) -> Iterator[Shortfall]:
     models = table(scene)
     for pool, room in models.room.room.items():
         parts = {name: models.sizes[name][pool] for name in broken.models if pool in models.sizes[name]}
-        if sum(parts.values()) > room:
+        if pool >= HOST and sum(parts.values()) > room:
             yield shortfalls.of_group(scene.loaded, scene.where, pool, parts)
 
 

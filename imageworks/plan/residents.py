@@ -3,7 +3,8 @@
 Owns the derivation (docs/decisions/071): a set of models is reachable when it fits every GPU, the host memory and the
 number of models at once. The scheduler starts a model only under the same rule, so nothing else can happen. Shown are
 the largest such sets with all that is kept in them, found without looking at every subset, and the pairs that memory
-keeps apart. Sizes are those of `company`: bytes in whole MiB.
+keeps apart. Sizes are those of `company`: bytes in whole MiB. Two models that a person keeps apart share one more pool,
+numbered below HOST, that has room for one of them.
 """
 
 from __future__ import annotations
@@ -67,11 +68,16 @@ def residents(table: Table, kept: Sequence[str]) -> Residents:
 def _described(names: tuple[str, ...], table: Table, *, on_host: bool) -> ResidentSet:
     """The set with the figures of its fullest pool."""
     left = table.room.left(table.sizes[name] for name in names)
-    pools = [pool for pool in left if (pool == HOST) == on_host]
+    pools = _real(left, on_host=on_host)
     pool = min(pools, key=lambda number: (left[number], number))
     return ResidentSet(
         names, pool_name(pool), (table.room.room[pool] - left[pool]) // MIB, table.room.room[pool] // MIB
     )
+
+
+def _real(pools: Iterable[int], *, on_host: bool) -> list[int]:
+    """The pools of memory of one side."""
+    return [pool for pool in pools if pool >= HOST and (pool == HOST) == on_host]
 
 
 def pool_name(pool: int) -> str:
@@ -81,7 +87,7 @@ def pool_name(pool: int) -> str:
 
 def _bound(table: Table, *, on_host: bool) -> str:
     rooms = [
-        f"{gib(size)} GiB of {pool_name(pool)}" for pool, size in table.room.room.items() if (pool == HOST) == on_host
+        f"{gib(table.room.room[pool])} GiB of {pool_name(pool)}" for pool in _real(table.room.room, on_host=on_host)
     ]
     limit = min(table.limit(on_host=on_host), len(table.side(on_host=on_host)))
     return f"too many sets to list, none with more than {plural(limit, 'model')} or {joined(rooms, 'or')}; shown is the fullest found"
@@ -121,6 +127,9 @@ def violation(table: Table, names: Iterable[str]) -> Refusal | None:
 
 
 def _overfull(parts: Mapping[str, int], pool: int, room: int) -> Refusal:
+    if pool < HOST:
+        first, second = sorted(parts)
+        return Refusal((first, second), f"{first} is never loaded beside {second}: coexist.never")
     chosen: list[str] = []
     while sum(parts[name] for name in chosen) <= room:
         chosen.append(min(parts.keys() - set(chosen), key=lambda name: (-parts[name], name)))

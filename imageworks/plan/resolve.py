@@ -17,7 +17,7 @@ from imageworks.plan.bundle import bundle
 from imageworks.plan.company import Sizes, sizes_of
 from imageworks.plan.digest import digest
 from imageworks.plan.facts import Facts, gather
-from imageworks.plan.ir import Bundle, Placement, Plan, PlannedModel, Policy, Unplaced
+from imageworks.plan.ir import Bundle, Leases, Placement, Plan, PlannedModel, Policy, Unplaced
 from imageworks.plan.models import planned_model
 from imageworks.plan.placement import Ground, Outcome, ground, least, place
 from imageworks.plan.programs import STOP_WAIT_S, options, proxy, root_dirs
@@ -128,6 +128,7 @@ def _of_a_profile(
     smallest = {name: _smallest(scene.facts[name], model) for name, model in scene.placed.items()}
     groups = tuple(rules.check_groups(loaded, where, outcomes, smallest))
     yield from groups
+    yield from rules.check_sleepers(loaded, where, scene.placed)
     yield from resident_rules.check_divisions(loaded, where.name)
     if not groups:
         kept = tuple(resident_rules.check(scene, residents))
@@ -141,7 +142,19 @@ def _smallest(facts: Facts, model: PlannedModel) -> Sizes:
 
 def _policy(loaded: Loaded, where: Ground, kept: tuple[str, ...]) -> Policy:
     in_turn = rules.in_turn(loaded, where.name, kept)
-    return Policy(where.profile.strategy, where.at_once, where.profile.host_memory, kept, in_turn)
+    return Policy(
+        where.profile.strategy,
+        where.at_once,
+        where.profile.host_memory,
+        kept,
+        in_turn,
+        loaded.stack.defaults.health_check_interval,
+    )
+
+
+def _leases(loaded: Loaded) -> Leases:
+    ours = loaded.stack.leases
+    return Leases(ours.mode, ours.ttl, ours.queue_wait, ours.min_residency, ours.max_overtakes)
 
 
 def _plan(draft: Draft, prompts: Bundle, out: str) -> Plan:
@@ -164,5 +177,6 @@ def _plan(draft: Draft, prompts: Bundle, out: str) -> Plan:
         out=out,
         hash="",
         residents=resident_rules.derive(scene, draft.residents),
+        leases=_leases(loaded),
     )
     return replace(plan, hash=digest(plan))

@@ -14,7 +14,7 @@ from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.plan import shortfalls
 from imageworks.plan.contracts import Proof, reach
 from imageworks.plan.ir import Unplaced
-from imageworks.plan.placement import is_split
+from imageworks.plan.placement import gpus_of
 from imageworks.plan.roles import Scene, Tables, failure
 from imageworks.plan.rules import is_named, label
 from imageworks.plan.text import gib_needed, gib_usable, joined
@@ -96,7 +96,7 @@ def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequenc
 
 def _sum(loaded: Loaded, model_id: str, act: Act, others: Sequence[str]) -> Diagnostic:
     where, item = act.scene.where, act.scene.unplaced[model_id]
-    gpus = len(where.devices) if is_split(act.scene.facts[model_id], where) else 1
+    gpus = gpus_of(act.scene.facts[model_id], where)
     sums = shortfalls.of_model(loaded, where, item.memory, gpus)
     needed, usable = gib_needed(item.memory.total), gib_usable(where.room(gpus) * gpus)
     place = loaded.key("models", model_id)

@@ -24,6 +24,10 @@ BITS = {
 """Bits of a weight, scales included (llama.cpp's table of quantizations; group size 128 for awq and gptq)."""
 
 
+URGENCY = {"background": -10, "normal": 0, "interactive": 10}
+"""Words of `roles.R.urgency` as the scheduler's numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What the role tables of a profile are made from."""
@@ -85,6 +89,7 @@ def _role(scene: Scene, name: str) -> PlannedRole:
         max_tokens=role.max_tokens,
         deadline_s=role.deadline,
         fallback=tuple(role.fallback),
+        urgency=URGENCY[role.urgency],
     )
 
 

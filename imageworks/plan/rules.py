@@ -14,9 +14,9 @@ from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.loaded import BUILT_IN, Loaded, Path
 from imageworks.plan import shortfalls
 from imageworks.plan.company import HOST, Sizes, fits, pools
-from imageworks.plan.ir import Unplaced
+from imageworks.plan.ir import PlannedModel, Unplaced
 from imageworks.plan.placement import Ground, Outcome
-from imageworks.plan.text import gib_needed, gib_usable, joined, plural
+from imageworks.plan.text import gib, gib_needed, gib_usable, joined, plural
 
 FULL = "concurrent_full"
 
@@ -142,6 +142,26 @@ def _too_many(members: frozenset[str], where: Ground, least: Mapping[str, Sizes]
     counted = [name for name in members if name in least and (HOST in least[name]) == (not where.devices)]
     if len(counted) > where.at_once:
         yield f"{where.name} loads at most {where.at_once} at once, the group counts {len(counted)}"
+
+
+def check_sleepers(loaded: Loaded, where: Ground, placed: Mapping[str, PlannedModel]) -> Iterator[Diagnostic]:
+    """IW412 for models that keep their weights in host memory while they sleep: all of them may sleep at once.
+
+    On a built-in profile that the stack does not speak of the scheduler stops what has no room to sleep.
+    """
+    asleep = {name: model.asleep_host for name, model in placed.items() if model.asleep_host}
+    total, room = sum(asleep.values()), where.profile.host_memory
+    if total <= room or not is_named(loaded, where.name):
+        return
+    name = max(asleep, key=lambda item: (asleep[item], item))
+    terms = " + ".join(f"{each} {gib(size)}" for each, size in sorted(asleep.items()))
+    yield Diagnostic(
+        "IW412",
+        f"sleeping models do not fit the host memory of {where.name}",
+        label(loaded, ("models", name, "sleep"), f"{terms} = {gib_needed(total)} GiB > {gib_usable(room)}"),
+        notes=("at level 1 the weights of a sleeping model lie in host_memory, and all may sleep at once",),
+        fixes=(Fix("sleep: level2  reads the weights from disk again"), Fix(f"profiles.{where.name}.host_memory")),
+    )
 
 
 def check_residents(

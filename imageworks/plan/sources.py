@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from posixpath import basename
 
 from imageworks.model.sources import HfSource, OllamaSource, PackageSource, PathSource, SameAsSource, Source
-from imageworks.model.stack import Model
+from imageworks.model.stack import Model, Template
 from imageworks.plan.ir import Need, PackageFile
 
 
@@ -25,6 +25,11 @@ class Files:
     needs: tuple[Need, ...]
     package: PackageFile | None
     words: str
+
+
+def template_path(template: Template) -> str:
+    """Where a chat template of the user's own lies, with tokens."""
+    return f"{{stack}}/{template.path}"
 
 
 NOWHERE = Files(None, None, (), None, "no source")

@@ -38,6 +38,8 @@ DERIVED = {
     "data-parallel-size": _GPUS,
     "device-ids": _GPUS,
     "model": "models.M.source",
+    "enable-sleep-mode": "models.M.sleep",
+    "chat-template": "models.M.template",
 }
 """Flags that are never typed, and what each follows from."""
 _UNREACHABLE = "the proxy reaches the model by plain HTTP at its derived address"

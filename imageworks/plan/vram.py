@@ -33,6 +33,9 @@ LLAMACPP_BUFFERS = 25 * GIB // 100
 VISION_ENCODER = 55 * GIB // 100
 """Activations of a vision tower over one large image (estimated); its weights are part of the weights."""
 
+VLLM_ASLEEP = 11 * GIB // 10
+"""What a sleeping vLLM keeps on one GPU: context, kernels, graphs (estimated after vllm#32714; measured at each sleep)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -59,6 +62,18 @@ def memory(facts: Facts, shape: Shape) -> Memory:
         need = Memory(tuple(_terms(facts, shape)))
     spare = shape.share - need.total
     return need if spare <= 0 else Memory(tuple(_with_spare(facts, need, spare)))
+
+
+def asleep(facts: Facts, gpus: int) -> Memory:
+    """What a sleeping model keeps on its GPUs."""
+    why = f"context and graphs of a sleeping vLLM{'' if gpus == 1 else f', on each of {gpus} GPUs'}"
+    return Memory((Term("asleep", VLLM_ASLEEP * gpus, "estimated", why, facts.span),))
+
+
+def asleep_host(facts: Facts) -> int:
+    """Bytes of host memory that a model sleeping at level 1 keeps its weights in; 0 for the others."""
+    size = facts.weights or facts.total
+    return size.bytes if facts.model.sleep == "level1" and size is not None else 0
 
 
 def _with_spare(facts: Facts, need: Memory, spare: int) -> Iterator[Term]:

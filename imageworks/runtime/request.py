@@ -1,7 +1,8 @@
 """A client's request body: what must be known of it, and the bytes that go to the engine.
 
-Owns reading (one pass, top-level values stay the client's own bytes) and the four changes the proxy makes:
-`model` becomes the served name, sampling values fill silence, a role bounds the answer, nothing else. Pure.
+Owns reading (one pass, top-level values stay the client's own bytes) and the changes the proxy makes: `model`
+becomes the served name, sampling values fill silence, the stack's `params` and the variant that was asked for are
+applied, a role bounds the answer, nothing else. Pure.
 A remote image URL is refused here, because the engine would fetch it.
 """
 
@@ -110,12 +111,14 @@ def _refuse_remote(url: str | None) -> None:
 
 def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
     """The body for this route's engine, every untouched value byte for byte as the client wrote it."""
-    fields: dict[str, object] = dict(request.fields)
-    fields["model"] = route.served_name
+    asked = {name: value for name, value in request.fields.items() if name not in route.strip}
+    fields: dict[str, object] = {**asked, "model": route.served_name}
     clamped = None
     if request.endpoint != "embeddings":
-        fields |= {name: value for name, value in route.sampling.items() if _silent(request.fields, name)}
-        clamped = _bound(request.fields, fields, contract)
+        fields |= {name: value for name, value in route.sampling.items() if _silent(asked, name)}
+        fields |= route.set
+        fields |= route.variants.get(request.model.rpartition(":")[2], {})
+        clamped = _bound(asked, fields, contract)
     return Shaped(msgspec.json.encode(fields), clamped, _params(fields))
 
 

@@ -1,7 +1,7 @@
 """routes.json as a value, and what a model name means in it.
 
-Owns the strict reading of the routing table and the resolution of names: a logical id, an alias, `role:x`, or
-`role:x@profile`. Pure but for `load`, which reads one file. Does not know which models are loaded.
+Owns the strict reading of the routing table and the resolution of names: a logical id, an alias, `id:variant`,
+`role:x`, or `role:x@profile`. Pure but for `load`, which reads one file. Does not know which models are loaded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def resolve(table: RouteTable, name: str) -> Resolution:
     """Routes for a client's model name. Raises ApiError 404 with close names and the reason where one is known."""
     if name.startswith(ROLE):
         return _resolve_role(table, name)
-    if route := table.routes.get(name) or _by_alias(table, name):
+    if route := _named(table, name) or _variant(table, name):
         return Resolution(name, (route,))
     if name in table.unplaced:
         message = f"model `{name}` is not available on profile {table.profile}: {table.unplaced[name]}"
@@ -61,8 +61,14 @@ def resolve(table: RouteTable, name: str) -> Resolution:
     )
 
 
-def _by_alias(table: RouteTable, name: str) -> Route | None:
-    return next((route for route in table.routes.values() if name in route.aliases), None)
+def _named(table: RouteTable, name: str) -> Route | None:
+    return table.routes.get(name) or next((route for route in table.routes.values() if name in route.aliases), None)
+
+
+def _variant(table: RouteTable, name: str) -> Route | None:
+    model, _, variant = name.rpartition(":")
+    route = _named(table, model)
+    return route if route is not None and variant in route.variants else None
 
 
 def _resolve_role(table: RouteTable, name: str) -> Resolution:
@@ -107,7 +113,8 @@ def _served_roles(table: RouteTable) -> list[str]:
 def known_names(table: RouteTable) -> list[str]:
     """Every name a client may ask for."""
     aliases = [alias for route in table.routes.values() for alias in route.aliases]
-    return [*table.routes, *aliases, *(ROLE + role for role in _served_roles(table))]
+    variants = [f"{route.id}:{variant}" for route in table.routes.values() for variant in route.variants]
+    return [*table.routes, *aliases, *variants, *(ROLE + role for role in _served_roles(table))]
 
 
 def close_names(name: str, known: Iterable[str]) -> str:

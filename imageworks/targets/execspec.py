@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from imageworks import contract
-from imageworks.plan.ir import Flag, Plan
+from imageworks.plan.ir import Flag, Plan, Secret
 from imageworks.targets.artifact import Artifact
 from imageworks.targets.places import Program, exec_path, exec_to_stack, programs
 
@@ -38,10 +38,23 @@ def words(flag: Flag) -> tuple[str, ...]:
 
 
 def pass_env(plan: Plan, program: Program) -> tuple[str, ...]:
-    """Variables that the program takes over; the proxy also those of the roots, which it resolves itself."""
+    """Variables that the program takes over; the proxy also those of roots and keys, which it resolves itself."""
     if program.model is None:
-        return (*PASS_ALWAYS, *PASS_PROXY, *(root.env for root in plan.roots if root.env))
+        roots = (root.env for root in plan.roots if root.env)
+        return (*PASS_ALWAYS, *PASS_PROXY, *roots, *_of_keys(plan))
     return (*PASS_ALWAYS, *PASS_GPU) if program.launch.slots else PASS_ALWAYS
+
+
+def _of_keys(plan: Plan) -> Iterable[str]:
+    """Variables that the keys of remote models are read from."""
+    for model in plan.models:
+        if model.key is not None and model.key.file is None:
+            yield model.key.env or "CREDENTIALS_DIRECTORY"
+
+
+def secret(given: Secret) -> contract.Secret:
+    """The reference to a secret as it stands in generated files."""
+    return contract.Secret(given.name, given.env, given.file, given.credential)
 
 
 def spec(plan: Plan, program: Program) -> contract.ExecSpec:
@@ -57,6 +70,7 @@ def spec(plan: Plan, program: Program) -> contract.ExecSpec:
         roots={root.name: contract.Root(env=root.env, default=root.default) for root in plan.roots},
         devices=launch.slots,
         needs=tuple(contract.Need(need.path, need.hint) for need in launch.needs),
+        secrets={name: secret(given) for name, given in launch.secrets.items()},
     )
 
 

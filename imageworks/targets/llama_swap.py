@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from imageworks import contract
-from imageworks.plan.ir import Flag, Plan, PlannedModel
+from imageworks.plan.ir import Flag, Plan, PlannedModel, Secret
 from imageworks.targets.artifact import Artifact
 from imageworks.targets.execspec import words
 from imageworks.targets.llama_swap_sets import together
@@ -94,11 +94,21 @@ def problems(plan: Plan) -> Iterator[tuple[PlannedModel, str]]:
         macro = next((name for name in model.aliases if _MACRO.search(name)), None)
         if macro is not None:
             yield model, f"llama-swap would take the alias `{macro}` for a macro"
+        for secret in _secrets(model):
+            if secret.env is None:
+                yield model, f"llama-swap reads secrets from variables only; {secret.name} is none"
         if model.launch is not None:
+            if (text := next(filter(_MACRO.search, model.launch.env.values()), None)) is not None:
+                yield model, f"llama-swap would take `{text}` in its environment for a macro"
             try:
                 _command(model.launch.flags, _folders(plan))
             except QuotingError as error:
                 yield model, error.rule
+
+
+def _secrets(model: PlannedModel) -> Iterator[Secret]:
+    yield from model.launch.secrets.values() if model.launch is not None else ()
+    yield from (model.key,) if model.key is not None else ()
 
 
 def _command(flags: Sequence[Flag], folders: Mapping[str, str]) -> str:
@@ -141,11 +151,15 @@ def view(plan: Plan) -> ConfigView:
         ),
         preload=yaml(resident) if resident else None,
         peers=tuple(
-            (yaml(model.id), yaml({"proxy": model.url, "models": [model.served_name]}))
+            (yaml(model.id), yaml({"proxy": model.url, **_api_key(model), "models": [model.served_name]}))
             for model in plan.models
             if model.placement.kind == "remote" and model.url is not None
         ),
     )
+
+
+def _api_key(model: PlannedModel) -> Mapping[str, str]:
+    return {"apiKey": f"${{env.{model.key.env}}}"} if model.key is not None else {}
 
 
 def _header(plan: Plan, here: Sequence[PlannedModel], folders: Mapping[str, str]) -> Iterator[str]:
@@ -181,6 +195,7 @@ def _model(plan: Plan, model: PlannedModel, folders: Mapping[str, str], roles: M
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, model.launch.slots)),
         **model.launch.env,
+        **{name: f"${{env.{secret.env}}}" for name, secret in model.launch.secrets.items()},
     }
     settings: dict[str, object] = {
         "cmd": _command(model.launch.flags, folders),

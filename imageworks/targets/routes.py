@@ -6,11 +6,13 @@ profile, so that a client may ask what another machine would answer.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 from imageworks import contract
 from imageworks.plan.ir import MIB, Plan, PlannedModel, PlannedRole
 from imageworks.targets.artifact import Artifact
+from imageworks.targets.execspec import secret
 
 NAME = "routes"
 
@@ -47,6 +49,14 @@ def route(plan: Plan, model: PlannedModel) -> contract.Route:
         pinned=model.pinned,
         sampling=dict(model.sampling),
         needs=tuple(contract.Need(need.path, need.hint) for need in launch.needs) if launch else (),
+        sleep=model.sleep,
+        asleep_mib={str(slot): mib for slot, mib in model.asleep_mib_per_slot().items()},
+        asleep_host_mib=-(-model.asleep_host // MIB),
+        never_with=model.never_with,
+        set=model.params_set,
+        strip=model.params_strip,
+        variants=model.variants,
+        key=secret(model.key) if model.key else None,
     )
 
 
@@ -62,6 +72,7 @@ def role_table(role: PlannedRole) -> contract.RoleTable:
         images_max=role.images_max,
         max_tokens=role.max_tokens,
         deadline_s=role.deadline_s,
+        urgency=role.urgency,
     )
 
 
@@ -82,11 +93,13 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
             policy.host_memory // MIB,
             policy.resident,
             policy.in_turn,
+            policy.health_check_interval_s,
         ),
         gpus=tuple(contract.Gpu(one.slot, one.budget // MIB, one.capacity // MIB) for one in plan.devices),
         routes={model.id: route(plan, model) for model in plan.models},
         unplaced={one.id: one.reason for one in plan.unplaced},
         roles={each.profile: {role.name: role_table(role) for role in each.roles} for each in plans},
+        leases=contract.Leases(**dataclasses.asdict(plan.leases)),
         roots={root.name: contract.Root(env=root.env, default=root.default) for root in plan.roots},
     )
 

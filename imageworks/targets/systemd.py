@@ -51,6 +51,7 @@ class UnitView:
     folder: UnitBare
     command: tuple[UnitWord, ...]
     environment: tuple[UnitEnv, ...]
+    credentials: tuple[SafeName, ...]
     writable: tuple[UnitPath, ...]
     start_timeout_s: int
     stop_timeout_s: int
@@ -91,6 +92,14 @@ def _environment(plan: Plan, program: Program) -> Iterable[UnitEnv]:
         yield unit_env_below("XDG_CACHE_HOME", options.systemd_prefix, f"{STATE}/cache")
 
 
+def _credentials(plan: Plan, program: Program) -> Iterable[SafeName]:
+    """Names of the credentials that the program reads: its own, or for the proxy those of the remote servers' keys."""
+    keys = (model.key for model in plan.models if model.key is not None)
+    for secret in program.launch.secrets.values() if program.model else keys:
+        if secret.credential is not None:
+            yield safe_name(secret.credential)
+
+
 def _writable(plan: Plan, program: Program) -> Iterable[UnitPath]:
     """The state folder; under a user manager an engine also keeps its caches in the user's home."""
     yield unit_path_below(plan.options.systemd_prefix, STATE)
@@ -109,6 +118,7 @@ def view(plan: Plan, program: Program) -> UnitView:
         folder=unit_folder(prefix),
         command=(unit_word_below(prefix, f"{STATE}/bin/launch"), unit_word_below(prefix, exec_file)),
         environment=tuple(_environment(plan, program)),
+        credentials=tuple(dict.fromkeys(_credentials(plan, program))),
         writable=tuple(_writable(plan, program)),
         start_timeout_s=math.ceil(model.start_timeout_s) if model else 30,
         stop_timeout_s=math.ceil(plan.stop_wait_s) + _BEYOND_STOP_S,

@@ -86,7 +86,6 @@ def test_strategy_load_unload_holds_one_and_concurrent_limited_several(files: Ca
     one = files(strategy="load_unload", count=1)
     assert routes(one)["policy"] == {
         "host_budget_mib": 4096,
-        "in_turn": [],
         "max_concurrent_models": 1,
         "resident": [],
         "strategy": "load_unload",

@@ -94,3 +94,30 @@ def test_a_models_smaller_default_holds_below_a_roles_bound(route: Make, role: M
     asked = parse("chat/completions", b'{"model": "a"}')
     sent = json.loads(shape(asked, route("a", 1, sampling={"max_tokens": 256}), role(max_tokens=512)).body)
     assert sent["max_tokens"] == 256
+
+
+def _route(**more: Any) -> Any:
+    from imageworks.contract import Route  # noqa: PLC0415 - as above
+
+    return Route(
+        "a", "x", None, "u", "served", (), (), None, 1, 1, 0, {}, 0, 1.0, 1.0, 1.0, False, {"seed": 1}, (), **more
+    )
+
+
+def _sent(model: str, route: Any, **fields: Any) -> dict[str, Any]:
+    request = parse("chat/completions", json.dumps(fields | {"model": model}).encode())
+    sent: dict[str, Any] = json.loads(shape(request, route, None).body)
+    return sent
+
+
+def test_params_of_the_stack_are_taken_out_and_put_in_whatever_the_client_sent() -> None:
+    route = _route(strip=("logprobs", "seed"), set={"temperature": 0, "chat_template_kwargs": {"x": True}})
+    sent = _sent("a", route, logprobs=True, seed=9, temperature=2, n=1)
+    assert sent == {"model": "served", "n": 1, "seed": 1, "temperature": 0, "chat_template_kwargs": {"x": True}}
+
+
+def test_a_variant_sets_its_parameters_over_those_of_the_model() -> None:
+    route = _route(set={"temperature": 0}, variants={"high": {"temperature": 1, "reasoning_effort": "high"}})
+    assert _sent("a:high", route)["reasoning_effort"] == "high"
+    assert _sent("a:high", route)["temperature"] == 1
+    assert _sent("a", route) == {"model": "served", "seed": 1, "temperature": 0}

@@ -96,3 +96,12 @@ class TestSelection:
     def test_all_excluded_is_a_404(self, role: Make, table: Make) -> None:
         with pytest.raises(ApiError, match="No model found for role: chat"):
             select_by_role(table(roles={"chat": role("a")}), "chat", exclude=("a",))
+
+
+def test_a_variant_is_asked_for_behind_an_id_or_an_alias(route: Make, table: Make) -> None:
+    made = table(route("a", aliases=("x",), variants={"high": {"seed": 1}}), route("b"))
+    assert resolve(made, "a:high").routes[0].id == "a"
+    assert resolve(made, "x:high").routes[0].id == "a"
+    with pytest.raises(ApiError) as caught:
+        resolve(made, "a:hihg")
+    assert (caught.value.status, caught.value.hint) == (404, "did you mean `a:high`?")

@@ -53,6 +53,14 @@ CODES: Mapping[str, Code] = {
         "source: {path: Qwen3, hf: Qwen/Qwen3-VL-8B-Instruct}",
         "source: {hf: Qwen/Qwen3-VL-8B-Instruct}",
     ),
+    "IW308": Code(
+        "a chat template that cannot be read",
+        (
+            "`template: {path}` replaces the chat template inside the weights. It is read and hashed at compile, so that a changed template restarts the model; the path counts from the folder of stack.yaml.",
+        ),
+        "template: {path: tempaltes/qwen.jinja}",
+        "template: {path: templates/qwen.jinja}",
+    ),
     "IW309": Code(
         "fallback roles lead nowhere or in a circle",
         (

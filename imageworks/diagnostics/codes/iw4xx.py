@@ -86,6 +86,7 @@ CODES: Mapping[str, Code] = {
         "a model does not fit the host memory",
         (
             "Models placed on the CPU share host_memory of the profile. The model is left out on a profile whose host_memory is less than it needs.",
+            "vLLM models that sleep at level 1 keep their weights there. All of them may sleep at once, so their sum must fit.",
         ),
     ),
     "IW413": Code(

@@ -1,0 +1,31 @@
+"""Models that a person keeps apart: `coexist.never`, which holds in both directions.
+
+Owns the meaning of the names there: a model, or every member of a group. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imageworks.model.stack import Stack
+
+
+def never_with(stack: Stack, model_id: str) -> tuple[str, ...]:
+    """Models that are never loaded beside `model_id`, by name."""
+    own = set(_named(stack, model_id))
+    theirs = {other for other in stack.models if model_id in _named(stack, other)}
+    return tuple(sorted((own | theirs) - {model_id}))
+
+
+def pairs(stack: Stack) -> tuple[tuple[str, str], ...]:
+    """Every pair that is kept apart, each once, by name."""
+    found = {
+        (min(name, other), max(name, other)) for name in stack.models for other in _named(stack, name) if other != name
+    }
+    return tuple(sorted(found))
+
+
+def _named(stack: Stack, model_id: str) -> Iterator[str]:
+    coexist = stack.models[model_id].coexist
+    for name in coexist.never if coexist else ():
+        yield from stack.groups[name].models if name in stack.groups and name not in stack.models else (name,)
