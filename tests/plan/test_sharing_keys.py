@@ -96,10 +96,12 @@ def test_all_that_sleep_at_level_1_fit_the_host_memory(read: Read) -> None:
         (
             "IW412",
             f"sleeping models do not fit the host memory of {name}",
-            f"a 4.00 + b 6.00 = 10.0 GiB > {room}",
+            f"10.0 GiB together, {room} usable",
         )
         for name, room in (("two", "8.0"), ("sliced", "4.0"))
     }
+    sums = [item.sums[0] for item in findings if item.code == "IW412"]
+    assert [[term.name for term in one.needed] for one in sums] == [["a", "b"]] * 2
     assert resolve(read(HEAD + A % ", sleep: level2" + B % ", sleep: level1"))[0] == ()  # 6 GiB > the 4 of `sliced`
 
 
@@ -129,7 +131,9 @@ def test_kept_loaded_and_kept_apart_is_a_contradiction(read: Read) -> None:
 
 def test_an_unknown_name_kept_apart_is_a_finding() -> None:
     outcome = load("stack.yaml", MemoryFiles({"stack.yaml": HEAD + A % ", coexist: {never: [bb]}" + B % ""}), "studio")
-    assert [(item.code, item.message) for item in outcome.diagnostics] == [("IW302", "kept apart from an unknown model")]
+    assert [(item.code, item.message) for item in outcome.diagnostics] == [
+        ("IW302", "kept apart from an unknown model")
+    ]
 
 
 def test_placement_says_over_how_many_gpus(planned: Callable[..., Plan]) -> None:
@@ -230,3 +234,59 @@ def test_keys_of_other_engines_are_refused(key: str) -> None:
     text = f"{HEAD}  o: {{backend: ollama, source: {{ollama: x}}, {key}}}\n"
     outcome = load("stack.yaml", MemoryFiles({"stack.yaml": text, "a.jinja": ""}), "studio")
     assert [item.code for item in outcome.diagnostics] == ["IW201"]
+
+
+def test_history_of_a_role_lies_over_that_of_the_proxy(planned: Callable[..., Plan]) -> None:
+    more = """
+proxy: {history: {vision: {keep_turns: 2, max_bytes: 1MiB}, reasoning: {keep_turns: 3}}}
+roles:
+  chat: {requires: [chat], may_be_missing_on: [development], history: {vision: {keep_turns: 5}}}
+  free: {requires: [chat], may_be_missing_on: [development], history: none}
+  plain: {requires: [chat], may_be_missing_on: [development]}
+  mute: {requires: [chat], may_be_missing_on: [development], history: {reasoning: none}}
+"""
+    found = table(planned(A % ", roles: {chat: 50, free: 50, plain: 50, mute: 50}", more))
+    vision, reasoning = {"keep_turns": 2, "max_bytes": 1 << 20}, {"keep_turns": 3}
+    assert found["proxy"]["history"] == {"vision": vision, "reasoning": reasoning}
+    rules = {name: role["history"] for name, role in found["roles"]["two"].items() if name in more}
+    assert rules == {
+        "chat": {"vision": vision | {"keep_turns": 5}, "reasoning": reasoning},
+        "free": {"vision": None},
+        "plain": {"vision": vision, "reasoning": reasoning},
+        "mute": {"vision": vision},
+    }
+
+
+def test_history_none_switches_one_policy_off(planned: Callable[..., Plan]) -> None:
+    assert table(planned(A % "", "proxy: {history: {vision: none}}\n"))["proxy"]["history"] == {"vision": None}
+    assert "history" not in table(planned(A % ""))["proxy"]
+
+
+def test_images_of_a_role_lie_over_those_of_the_proxy(planned: Callable[..., Plan]) -> None:
+    more = """
+proxy: {images: {max_bytes: 5MiB, jpeg_quality: 70, formats: [jpeg]}}
+roles:
+  vision_general: {requires: [chat], may_be_missing_on: [development], images: {max: 1, max_edge: 512px, jpeg_quality: 92, max_bytes: 1MiB}}
+"""
+    text = A.replace("%s", ", capabilities: [chat, vision], roles: {vision_general: 50}")
+    found = table(planned(text, more))
+    assert found["proxy"]["images"] == {"max_bytes": 5 << 20, "jpeg_quality": 70, "formats": ["jpeg"]}
+    assert found["roles"]["two"]["vision_general"]["images"] == {
+        "max_bytes": 1 << 20,
+        "jpeg_quality": 92,
+        "formats": ["jpeg"],
+        "max_edge_px": 512,
+    }
+
+
+def test_completions_and_parameters_reach_the_proxy(planned: Callable[..., Plan]) -> None:
+    more = "proxy: {limits: {completions_per_request: 9}, parameters: {allow: [grammar, chat_template_kwargs]}}\n"
+    found = table(planned(A % "", more))["proxy"]
+    assert (found["completions"], found["parameters"]) == (9, ["chat_template_kwargs", "grammar"])
+
+
+def test_the_tokens_of_an_image_are_those_of_the_largest_edge_it_may_get(read: Read, known: Any) -> None:
+    text = HEAD + A.replace("4096", "16384") % ", capabilities: [chat, vision], roles: {caption: 1, judge: 1}"
+    plans, findings = resolve(read(text, a=known(4)))
+    assert plans, findings
+    assert route(next(plan for plan in plans if plan.profile == "two"), "a")["image_tokens"] == (1536 // 32) ** 2

@@ -1,0 +1,92 @@
+"""Making an image smaller, in a process of its own.
+
+Owns the only place where a client's image is decoded: a worker with bounds on memory and processor time, so that a
+picture made to break a decoder takes down the worker and its own request, nothing else. The file's orientation is
+applied, so that the picture stands as it was taken. Pillow is imported in the worker only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import io
+import multiprocessing
+import resource
+from concurrent.futures.process import BrokenProcessPool
+
+from imageworks.runtime.errors import ApiError
+
+MEMORY_BYTES = 2 << 30
+PROCESSOR_S = 20
+WAIT_S = 30.0
+JOBS_A_LIFE = 200
+"""Then the worker is replaced, and its processor time begins anew."""
+
+
+class Shrinker:
+    """One worker, started by the first image that needs it. Close it in the end."""
+
+    def __init__(self) -> None:
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+
+    async def shrink(self, data: bytes, max_edge: int, quality: int) -> bytes:
+        """`data` as a JPEG with a long edge of `max_edge`. Raises ApiError 400 for what no decoder reads in time."""
+        pool = self._pool = self._pool or _worker()
+        job = pool.submit(_attempt, data, max_edge, quality)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(job), WAIT_S)
+        except (BrokenProcessPool, TimeoutError):
+            self.close()
+            raise _unreadable("it breaks or blocks the decoder") from None
+        except OSError as error:
+            raise _unreadable(str(error)) from None
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._pool is not None:
+            for process in (self._pool._processes or {}).values():  # noqa: SLF001 - a blocked worker does not end by itself
+                process.kill()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _unreadable(reason: str) -> ApiError:
+    return ApiError(400, "invalid_image", f"an image cannot be decoded: {reason}", param="messages")
+
+
+def _worker() -> concurrent.futures.ProcessPoolExecutor:
+    # spawned: a fork would carry the proxy's sockets
+    return concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=_bound, max_tasks_per_child=JOBS_A_LIFE
+    )
+
+
+def _bound() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S * JOBS_A_LIFE, PROCESSOR_S * JOBS_A_LIFE))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _attempt(data: bytes, max_edge: int, quality: int) -> bytes:
+    try:
+        return shrink(data, max_edge, quality)
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from None
+
+
+def shrink(data: bytes, max_edge: int, quality: int) -> bytes:
+    """`data` as a JPEG with a long edge of at most `max_edge`, standing upright. Raises what Pillow raises for no image."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - only the worker needs it
+
+    Image.MAX_IMAGE_PIXELS = 100_000_000
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "GIF", "BMP")) as image:
+        image.draft("RGB", (max_edge, max_edge))  # a JPEG is decoded at a fraction of its size
+        upright = ImageOps.exif_transpose(image)
+        upright.thumbnail((max_edge, max_edge), Image.Resampling.LANCZOS)
+        if upright.mode in ("RGBA", "LA", "P", "PA"):
+            clear = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        out = io.BytesIO()
+        upright.convert("RGB").save(out, "JPEG", quality=quality)
+    return out.getvalue()
