@@ -14,11 +14,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
+
+from imageworks.values import dataclass
 
 ROUTES_SCHEMA = 1
 EXEC_SCHEMA = 1
@@ -115,7 +117,8 @@ class Route:
     `program` is the supervised program, None for a server that we do not own. `url` is the address of its
     OpenAI-compatible API without `/v1`. `gpu_mib` maps a GPU slot (as text) to MiB; `needs` as in ExecSpec. `sleep` is
     `none`, `level1` or `level2`, and what it holds then is `asleep_mib` on each GPU and `asleep_host_mib`; models of
-    `never_with` are not loaded beside it. Parameters of `strip` are taken out of every request, those of `set` and of
+    `never_with` are not loaded beside it. `image_tokens` is the most that one
+    image of a role takes of the context, 0 where that is not known. Parameters of `strip` are taken out of every request, those of `set` and of
     the variant that was asked for are put in. `key` is the secret that a remote server wants as bearer token.
     """
 
@@ -142,6 +145,7 @@ class Route:
     asleep_mib: Mapping[str, int] = field(default_factory=dict)
     asleep_host_mib: int = 0
     never_with: tuple[str, ...] = ()
+    image_tokens: int = 0
     set: Mapping[str, Any] = field(default_factory=dict)
     strip: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -161,6 +165,33 @@ class RoleCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryRule:
+    """How much of a conversation is sent again, besides the current turn."""
+
+    keep_turns: int
+    keep_system: bool = True
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The rules of conversations with images, and of those with models that reason; None: all is sent."""
+
+    vision: HistoryRule | None = field(default_factory=lambda: HistoryRule(0, max_bytes=32 << 20))
+    reasoning: HistoryRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRule:
+    """What an image of a request may be; one with a longer edge is made smaller as a JPEG of that quality."""
+
+    max_bytes: int = 20 << 20
+    jpeg_quality: int = 85
+    formats: tuple[str, ...] = ("jpeg", "png", "webp")
+    max_edge_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoleTable:
     """A role on one profile; requests of a higher `urgency` are served first. `rejected` maps a model that lists the role to the reason why it cannot serve it there."""
 
@@ -171,6 +202,8 @@ class RoleTable:
     max_tokens: int | None
     deadline_s: float
     urgency: int = 0
+    history: History = field(default_factory=History)
+    images: ImageRule = field(default_factory=ImageRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +239,27 @@ class Leases:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A key of a client: where its value is found, what it may ask for (None: everything), and how much."""
+
+    name: str
+    secret: Secret
+    roles: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    admin: bool = False
+    rate_per_minute: float | None = None
+    tokens_per_day: int | None = None
+    concurrency: int | None = None
+    expires: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """The proxy's own settings."""
+    """The proxy's own settings; `history` and `images` are for requests that name a model and no role.
+
+    `completions` is the largest `n`; `parameters` are names that a client may set beyond the usual ones. With `keys`
+    every client has to show one of them.
+    """
 
     host: str
     port: int
@@ -215,6 +267,11 @@ class ProxySettings:
     queue: int
     queue_wait_s: float
     drain_s: float
+    completions: int = 4
+    parameters: tuple[str, ...] = ()
+    history: History = field(default_factory=History)
+    images: ImageRule = field(default_factory=ImageRule)
+    keys: tuple[ClientKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,21 +304,21 @@ def to_json(value: Any) -> str:
 
 def _text(value: Any, line: str) -> str:
     """`value` as JSON; `line` is a line end with the indentation of the line that it stands on."""
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if value is None or isinstance(value, int | float):
-        return repr(value) if type(value) is int else json.dumps(value)
+    scalar = _SCALARS.get(type(value))
+    if scalar is not None:
+        return scalar(value)
+    if isinstance(value, str | int | float):
+        return json.dumps(value, ensure_ascii=False)
     inner = line + "  "
     if isinstance(value, list | tuple):
         return f"[{inner}{f',{inner}'.join([_text(item, inner) for item in value])}{line}]" if value else "[]"
-    if dataclasses.is_dataclass(value):
-        kind: Any = type(value)
-        pairs = [
-            (name, item) for name, silent in _names(kind) if (item := getattr(value, name)) != silent or name == "schema"
-        ]
+    kind: Any = type(value)
+    fields = _fields(kind)
+    if fields is None:
+        found = [f"{_key(key)}: {_text(item, inner)}" for key, item in sorted(value.items())]
     else:
-        pairs = sorted(value.items())
-    found = [f"{_key(key)}: {_text(item, inner)}" for key, item in pairs]
+        given = [(key, getattr(value, name), silent) for name, key, silent in fields]
+        found = [f"{key}: {_text(item, inner)}" for key, item, silent in given if item is not silent and item != silent]
     return f"{{{inner}{f',{inner}'.join(found)}{line}}}" if found else "{}"
 
 
@@ -269,15 +326,28 @@ def _key(key: Any) -> str:
     return encode_basestring(key if isinstance(key, str) else json.dumps(key))
 
 
+_SCALARS: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    int: repr,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): lambda _: "null",
+}
+"""Of nearly all values; json itself writes numbers with a point and what is only derived from these types."""
+
+
 @cache
-def _names(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """Names of a dataclass's fields, sorted, each with the value that goes without saying."""
-    factories = ((item, item.default_factory) for item in dataclasses.fields(kind))
-    return tuple(
-        sorted(
-            (item.name, item.default if factory is dataclasses.MISSING else factory()) for item, factory in factories
-        )
-    )
+def _fields(kind: Any) -> tuple[tuple[str, str, Any], ...] | None:
+    """A dataclass's fields, sorted: name, key, and the value that goes without saying; None for another type."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    fields = sorted(dataclasses.fields(kind), key=lambda item: item.name)
+    return tuple((item.name, encode_basestring(item.name), _silent(item)) for item in fields)
+
+
+def _silent(item: dataclasses.Field[Any]) -> Any:
+    if item.name == "schema":
+        return dataclasses.MISSING
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def _secret(data: Any) -> Secret:

@@ -88,6 +88,10 @@ SCALARS = {
     "AtLeastOne": Scalar("count from 1", "a whole number from 1", ("4",)),
     "Pixels": Scalar("pixels", "a number and `px`: the long edge", ("1024px",)),
     "Priority": Scalar("priority", "0 to 100, higher wins", ("85",)),
+    "RateOf": Scalar("rate", "a number with `k` or `M`, and `/s /min /h /day`", ("30/min",)),
+    "TokensPerDay": Scalar("tokens a day", "a number with `k` or `M`, and `/day`", ("200k/day",)),
+    "Day": Scalar("day", "year-month-day", ("2027-06-30",)),
+    "Quality": Scalar("quality", "1 to 100", ("85",)),
     "Port": Scalar("port", "1 to 65535", ("24001",)),
     "Whole": Scalar("whole number", "digits, with a minus in front if it is negative", ("40", "-1")),
     "Number": Scalar("number", "digits with at most one point", ("0.3",)),
@@ -100,6 +104,15 @@ OTHERS = {
     "CountOrRange": "count from 1, or `{at_least, up_to}`",
     "FreeMap": "map of flags",
     "ParameterValue": "any value",
+    "SecretName": "secret's name, as a variable's",
+    "SecretRef": "`{secret: NAME}`",
+    "EnvName": "variable of a process",
+    "EnvValue": "text, or `{secret: NAME}`",
+    "CredentialName": "name of a systemd credential",
+    "NamesOrAll": "`all`, or a list of names",
+    "VisionRule": "`none`, or a map, below (VisionHistory)",
+    "ReasoningRule": "`none`, or a map, below (ReasoningHistory)",
+    "RoleHistory": "`none`, or a map, below (History)",
     "Placement": "`auto`, `gpu`, `cpu`, `{gpus: n}` or `{mig: profile}`",
     "Override": "map, as the whole stack",
     "PathSource": "`path`",
@@ -124,6 +137,8 @@ def _tables() -> Iterator[str]:
         yield "|---|---|---|---|"
         for name, info in part.model_fields.items():
             yield _row(part, name, info, where)
+        if _others(part):
+            yield "| any other name | map, below | | target of an [installed package](targets.md) |"
         yield ""
 
 
@@ -136,6 +151,13 @@ def _parts(part: type[Part], where: str) -> Iterator[tuple[type[Part], str]]:
             if below.__name__ in SOURCES:
                 path += f" with {OTHERS[below.__name__].strip('`')}"
             yield from _parts(below, path)
+    for below, step in _below(_others(part)):
+        yield from _parts(below, f"{where}{step}")
+
+
+def _others(part: type[Part]) -> str:
+    """The annotation of keys that are not declared; empty where there can be none."""
+    return str(inspect.get_annotations(part).get("__pydantic_extra__", ""))
 
 
 def _below(annotation: str) -> Iterator[tuple[type[Part], str]]:

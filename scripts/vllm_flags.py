@@ -1,10 +1,13 @@
 """The flag table of one vLLM version, read out of its own argument parser and model registry.
 
-    scripts/vllm-flags            (finds an environment that has vLLM and runs this file in it)
+    scripts/vllm-flags [--names]  (finds an environment that has vLLM and runs this file in it)
 
 Owns the extraction and the form of imageworks/model/vllm/<version>.json; what the compiler does with the table is in
 imageworks/model/vllm_table.py and imageworks/plan/vllm_rules.py. A parser type that is not known here stops the run:
 a table with a guess in it would be worse than none. Same vLLM in, same bytes out. Imports nothing of ours.
+
+Also owns scripts/vllm_flag_names.json, the names that the parser of each version has, from which follow since when a
+flag exists and when one was removed. With --names only that file is written: enough for a version that nobody pins.
 """
 
 from __future__ import annotations
@@ -22,6 +25,24 @@ from typing import Any
 
 SCHEMA = 1
 FOLDER = Path(__file__).parents[1] / "imageworks/model/vllm"
+NAMES = Path(__file__).with_name("vllm_flag_names.json")
+SUCCESSORS = {
+    "cuda-graph-sizes": "cudagraph-capture-sizes",
+    "disable-log-requests": "enable-log-requests, which is off unless it is typed",
+    "disable-mm-preprocessor-cache": "mm-processor-cache-gb: 0",
+    "enable-multimodal-encoder-data-parallel": "mm-encoder-tp-mode: data",
+    "enable-reasoning": "reasoning-parser",
+    "eplb-log-balancedness": "eplb-config: {log_balancedness: …}",
+    "eplb-step-interval": "eplb-config: {step_interval: …}",
+    "eplb-window-size": "eplb-config: {window_size: …}",
+    "guided-decoding-backend": "structured-outputs-config: {backend: …}",
+    "guided-decoding-disable-additional-properties": "structured-outputs-config: {disable_additional_properties: …}",
+    "guided-decoding-disable-any-whitespace": "structured-outputs-config: {disable_any_whitespace: …}",
+    "num-redundant-experts": "eplb-config: {num_redundant_experts: …}",
+    "override-pooler-config": "pooler-config",
+}
+"""What stands in for a removed flag, read by hand in the last versions that had both: the old flag's help text, its
+deprecation warning, or the line that copies its value (vllm/engine/arg_utils.py 0.9.2, 0.11.2, 0.12.0, 0.16.0)."""
 TYPES = {
     "str": "text",
     "int": "int",
@@ -101,14 +122,19 @@ def _shape(convert: Any) -> Any:
     return convert.__defaults__[0]
 
 
-def flags() -> dict[str, Any]:
-    """Every flag of `vllm serve`, with the words that plugins may extend."""
+def actions() -> list[Any]:
+    """The flags of `vllm serve` as its parser holds them."""
     sys.argv = ["vllm", "--help"]  # else vLLM leaves the help texts out (and with `serve`, a flag); nothing parses this
-    parser = _module("vllm.entrypoints.launchers.cli_args").make_arg_parser(
-        _module("vllm.utils.argparse_utils").FlexibleArgumentParser(prog="vllm serve")
-    )
+    flexible = _first("vllm.utils.argparse_utils", "vllm.utils").FlexibleArgumentParser
+    place = _first("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")  # the second until 0.28
+    parser = place.make_arg_parser(flexible(prog="vllm serve"))
     shown = [action for action in parser._actions if action.option_strings]  # noqa: SLF001 - argparse offers no other list
-    table = dict(flag(action) for action in shown if not isinstance(action, argparse._HelpAction))  # noqa: SLF001 - as above
+    return [action for action in shown if not isinstance(action, argparse._HelpAction)]  # noqa: SLF001 - as above
+
+
+def flags(parsed: Sequence[Any]) -> dict[str, Any]:
+    """Every flag of `vllm serve`, with the words that plugins may extend."""
+    table = dict(flag(action) for action in parsed)
     table["tool-call-parser"]["known"] = _module("vllm.tool_parsers").ToolParserManager.list_registered()
     table["reasoning-parser"]["known"] = _module("vllm.reasoning").ReasoningParserManager.list_registered()
     table["quantization"]["known"] = list(_module("vllm.model_executor.layers.quantization").QUANTIZATION_METHODS)
@@ -164,9 +190,79 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def render(version: str, table: Mapping[str, Any], networks: Mapping[str, Any]) -> str:
+def _first(*names: str) -> Any:
+    """The first of the modules that this vLLM has; it moved them."""
+    for name in names[:-1]:
+        try:
+            return _module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise
+    return _module(names[-1])
+
+
+def option_names(parsed: Sequence[Any]) -> list[str]:
+    """The long names of all flags without `--`, and without negatives, sorted."""
+    spelt = {option for action in parsed for option in action.option_strings if option.startswith("--")}
+    return sorted(option[2:] for option in spelt if f"--{option.removeprefix('--no-')}" not in spelt - {option})
+
+
+def minor(version: str) -> str:
+    """`0.32` of `0.32.0`: of each minor version one is read, so finer is not known."""
+    return ".".join(version.split(".")[:2])
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def since(known: Mapping[str, Sequence[str]], version: str) -> dict[str, str]:
+    """Flag of `version` -> the minor version since which it is there; absent where the oldest one read has it."""
+    older = sorted((one for one in known if _order(one) <= _order(version)), key=_order)
+    found = {}
+    for name in known[version]:
+        without = [at for at, one in enumerate(older) if name not in known[one]]
+        if without:
+            found[name] = minor(older[without[-1] + 1])
+    return found
+
+
+def removed(known: Mapping[str, Sequence[str]], version: str) -> dict[str, dict[str, str]]:
+    """Flag that an older version had and `version` has not -> the minor version that dropped it, and what stands in."""
+    older = sorted((one for one in known if _order(one) <= _order(version)), key=_order)
+    found = {}
+    for name in sorted({name for one in older for name in known[one]} - set(known[version])):
+        last = max(at for at, one in enumerate(older) if name in known[one])
+        found[name] = {"version": minor(older[last + 1])}
+        if name in SUCCESSORS:
+            found[name]["use"] = SUCCESSORS[name]
+    return found
+
+
+def encode_names(known: Mapping[str, Sequence[str]]) -> str:
+    """The file of names: for each version, oldest first, what it has more and less than the one before."""
+    lines, before = [], set[str]()
+    for version in sorted(known, key=_order):
+        names = set(known[version])
+        change = {"more": sorted(names - before), "less": sorted(before - names)}
+        lines.append(f"{json.dumps(version)}: {json.dumps(change)}")
+        before = names
+    return "\n".join(["{", *_listed_raw(lines), "}"]) + "\n"
+
+
+def decode_names(text: str) -> dict[str, list[str]]:
+    """Version -> its names, sorted."""
+    known, names = {}, set[str]()
+    for version, change in json.loads(text).items():
+        names = (names | set(change["more"])) - set(change["less"])
+        known[version] = sorted(names)
+    return known
+
+
+def render(version: str, table: Mapping[str, Any], dropped: Mapping[str, Any], networks: Mapping[str, Any]) -> str:
     """The file's text: a line for each flag and for each architecture, sorted, so that versions can be compared."""
-    lines = ["{", f'"schema": {SCHEMA},', f'"vllm": "{version}",', '"flags": {', *_lines(table), "},", '"gone": {']
+    lines = ["{", f'"schema": {SCHEMA},', f'"vllm": "{version}",', '"flags": {', *_lines(table), "},"]
+    lines += ['"removed": {', *_lines(dropped), "},", '"gone": {']
     lines += [*_lines(networks["gone"]), "},", '"served": [', *_listed(networks["served"]), "]", "}"]
     return "\n".join(lines) + "\n"
 
@@ -183,10 +279,19 @@ def _listed_raw(items: Sequence[str]) -> list[str]:
     return [f"{item}{',' if at < len(items) - 1 else ''}" for at, item in enumerate(items)]
 
 
-def main() -> int:
-    """Write the table of the vLLM that this interpreter has; prints the line that pins it."""
+def main(arguments: Sequence[str]) -> int:
+    """Write the names, and unless they are all that was asked for the table; prints the line that pins it."""
     version = _module("vllm").__version__.partition("+")[0]
-    text = render(version, flags(), architectures())
+    parsed = actions()
+    known = decode_names(NAMES.read_text("utf-8")) if NAMES.exists() else {}
+    known[version] = option_names(parsed)
+    NAMES.write_text(encode_names(known), "utf-8")
+    if arguments == ["--names"]:
+        return 0
+    table, first = flags(parsed), since(known, version)
+    for name in table.keys() & first.keys():
+        table[name]["since"] = first[name]
+    text = render(version, table, removed(known, version), architectures())
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{version}.json").write_text(text, "utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -195,4 +300,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

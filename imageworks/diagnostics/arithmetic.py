@@ -48,7 +48,7 @@ def _side(terms: Sequence[Term], total: str, unit: Unit) -> list[str]:
     return [*rows, f"{total:<{names}}  {_amount(whole, unit):>{amounts}}  {_UNITS[unit]}"]
 
 
-_UNITS = {Unit.BYTES: "GiB", Unit.TOKENS: "tokens", Unit.MODELS: "models"}
+_UNITS = {Unit.BYTES: "GiB", Unit.TOKENS: "tokens", Unit.MODELS: "models", Unit.PORTS: "ports"}
 
 
 def _amount(amount: int, unit: Unit) -> str:

@@ -7,9 +7,9 @@ that no edit moves the place of another. Pure; the files are the caller's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

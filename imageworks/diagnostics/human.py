@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.diagnostics import arithmetic
 from imageworks.diagnostics.model import Applicability, Diagnostic, Fix, Label, Severity, Span
 from imageworks.diagnostics.snippet import snippet, visible
+from imageworks.values import dataclass
 
 _MASKED_CODE = "IW306"
 _MASK_KEEPS = 4

@@ -7,8 +7,9 @@ the texts behind a code in `codes`. Imports nothing of ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from imageworks.values import dataclass
 
 
 class Severity(StrEnum):
@@ -74,6 +75,7 @@ class Unit(StrEnum):
     BYTES = "bytes"
     TOKENS = "tokens"
     MODELS = "models"
+    PORTS = "ports"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def _parts_at(path: Path, top: type[BaseModel]) -> tuple[type[BaseModel], ...]:
 def _below(annotation: Any, part: str | int) -> tuple[Any, ...]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(part))
-        return _alternatives(field.annotation) if field is not None else ()
+        return _alternatives(_extra(annotation) if field is None else field.annotation)
     if get_origin(annotation) is dict:
         return _alternatives(get_args(annotation)[1])
     return _alternatives(get_args(annotation)[0]) if get_origin(annotation) is tuple else ()
@@ -101,10 +101,17 @@ def _kinds_below(kind: Any, part: str | int) -> tuple[Any, ...]:
         return (kind,)  # everything below a map of flags is passed on as it is
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if isinstance(plain, type) and issubclass(plain, BaseModel):
-        return _kinds(get_type_hints(plain, include_extras=True).get(str(part)))
+        return _kinds(get_type_hints(plain, include_extras=True).get(str(part), _extra(plain)))
     if get_origin(plain) is dict:
         return _kinds(get_args(plain)[1])
     return _kinds(get_args(plain)[0]) if get_origin(plain) is tuple else ()
+
+
+def _extra(part: type[BaseModel]) -> Any:
+    """The type of keys that are not declared; None where there can be none."""
+    if part.model_config.get("extra") != "allow":
+        return None
+    return get_args(get_type_hints(part)["__pydantic_extra__"])[1]
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import combinations
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from imageworks.model.layering import split
 from imageworks.model.part import Part
 from imageworks.model.scalars import RelativePath
 from imageworks.source.tree import MapNode, Node, Path, ScalarNode, SeqNode
+from imageworks.values import dataclass
 
 DEEPEST = 40
 Read = Callable[[str, Label | None], MapNode | None]

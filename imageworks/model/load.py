@@ -6,8 +6,7 @@ names, read the lock and the prompts. Never raises for what a person wrote. Look
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from imageworks.diagnostics.model import Diagnostic
 from imageworks.model.check import check
@@ -17,6 +16,7 @@ from imageworks.model.layers import LOCAL, built_in, named, stacked
 from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.model.lock import Lock
 from imageworks.model.overrides import Layer, order, taken_out
+from imageworks.model.plugin_targets import installed_only
 from imageworks.model.prompts import PromptProfile
 from imageworks.model.reading import Reader
 from imageworks.model.scalars import slug
@@ -25,6 +25,7 @@ from imageworks.model.stack import Stack
 from imageworks.model.variables import fill
 from imageworks.source.files import Files
 from imageworks.source.tree import MapNode
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,21 @@ class _View:
     found: tuple[Diagnostic, ...]
 
 
-def load(stack: str | Sequence[str], files: Files, folder_name: str, *, local: bool = False) -> Outcome:
+def load(
+    stack: str | Sequence[str],
+    files: Files,
+    folder_name: str,
+    *,
+    local: bool = False,
+    plugins: Callable[[], Collection[str]] = tuple,
+) -> Outcome:
     """Load the stack of the file `stack`, or of several, of which later ones win.
 
     `folder_name` gives it a name where the files do not. With `local` the machine's own layer, stack.local.yaml, lies
-    above all where there is one.
+    above all where there is one. `plugins` gives the names of the installed packages' targets; it is called when the
+    stack names one that is not ours.
     """
-    reader = Reader(files)
+    reader = Reader(files, plugins)
     reader.texts[BUILT_IN] = built_in()[0].text
     layers = _layers(reader, (stack,) if isinstance(stack, str) else stack, local=local)
     if layers is None:
@@ -108,13 +117,15 @@ def _view(reader: Reader, layers: _Layers, name: str, profile: str | None = None
     merged = MapNode(merged.entries, layers.files[-1].root.span)
     filled, about_variables = fill(merged)
     kept, about_secrets = guarded(filled, [text for file, text in reader.texts.items() if file != BUILT_IN])
-    root, about_empty = without_empty(kept)
+    known, about_targets = installed_only(kept, reader.plugins)
+    root, about_empty = without_empty(known)
     cut = frozenset(reader.cut)
     stack, about_types = decode(root, cut)
     prompts = reader.prompts(root)
     about_names = check(root, cut, frozenset(prompts))
     about_templates = reader.templates(root)
-    found = (*about_layers, *about_variables, *about_secrets, *about_empty, *about_types, *about_names, *about_templates)
+    about_values = (*about_variables, *about_secrets, *about_targets, *about_empty, *about_types)
+    found = (*about_layers, *about_values, *about_names, *about_templates)
     return _View(root, stack, frozenset(named(trees, "roles")), prompts, found)
 
 

@@ -6,12 +6,13 @@ Owns `Place` (spans of one path) and `Loaded`. Holds no judgement.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imageworks.diagnostics.model import Span
 from imageworks.model.lock import Lock
 from imageworks.model.prompts import PromptProfile
 from imageworks.model.stack import Stack
+from imageworks.values import dataclass
 
 Path = tuple[str | int, ...]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+
+from imageworks.model.part import Part
 
 SCHEMA = 1
 
 
-class Architecture(BaseModel):
+class Architecture(Part):
     """What the memory formula and the image-token tables need to know about a network.
 
     `kv_bytes_per_token` = 2 x layers x kv_heads x head_dim x 2 bytes is derived, never stored.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str = Field(description="e.g. qwen3_vl, llama, gpt_oss; selects the image-token rule")
     layers: int = Field(ge=0)
@@ -30,20 +30,16 @@ class Architecture(BaseModel):
     classes: tuple[str, ...] | None = Field(None, description="class names in config.json: what vLLM looks up")
 
 
-class LockedFile(BaseModel):
+class LockedFile(Part):
     """One file of a model: name relative to its source, size and hash where known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     bytes: int = Field(ge=0)
     sha256: str | None = None
 
 
-class LockedModel(BaseModel):
+class LockedModel(Part):
     """The facts of one model's weights. `origin` says where they were read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     origin: Literal["file", "published"]
     weights_bytes: int | None = Field(None, ge=0, description="bytes that end up in memory, projector included")
@@ -53,10 +49,10 @@ class LockedModel(BaseModel):
     files: tuple[LockedFile, ...] = ()
 
 
-class Lock(BaseModel):
+class Lock(Part):
     """The whole file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_: Literal[1] = Field(1, alias="schema")
     models: dict[str, LockedModel] = Field(default_factory=dict)

@@ -8,13 +8,13 @@ not be read are not guessed about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.closest import closest, renaming
 from imageworks.model.loaded import BUILT_IN
 from imageworks.model.scalars import ID, VARIABLE
 from imageworks.source.tree import Entry, MapNode, ScalarNode, SeqNode, at
+from imageworks.values import dataclass
 
 KINDS = {"models": "model", "roles": "role", "profiles": "profile", "groups": "group", "secrets": "secret"}
 
@@ -82,6 +82,8 @@ def references(root: MapNode) -> Iterator[Reference]:
             yield Reference(item.text, item.span, "profiles", "IW302", "group names an unknown profile", skipped)
     for role, _ in entries(root, "roles"):
         yield from _of_role(root, role)
+    for key, _ in entries(root, "proxy", "auth", "keys"):
+        yield from _of_key(root, key)
     for stage, _ in entries(root, "prompts", "bind"):
         node = at(root, "prompts", "bind", stage, "role")
         if isinstance(node, ScalarNode):
@@ -118,6 +120,17 @@ def _secrets(root: MapNode, model: str) -> Iterator[Reference]:
         if isinstance(node, ScalarNode):
             reason = "nobody would know where its value is"
             yield Reference(node.text, node.span, "secrets", "IW305", "unknown secret", reason)
+
+
+def _of_key(root: MapNode, key: str) -> Iterator[Reference]:
+    secret = at(root, "proxy", "auth", "keys", key, "key", "secret")
+    if isinstance(secret, ScalarNode):
+        reason = f"nobody could show the key {key}"
+        yield Reference(secret.text, secret.span, "secrets", "IW305", "unknown secret", reason)
+    for section in ("roles", "models"):
+        for item in texts(root, "proxy", "auth", "keys", key, "may", section):
+            message = f"a key names an unknown {KINDS[section]}"
+            yield Reference(item.text, item.span, section, "IW302", message, "its holder could never ask for it")
 
 
 def _of_role(root: MapNode, role: str) -> Iterator[Reference]:

@@ -7,11 +7,11 @@ them, then the machine's own layer and its override. Lays nothing itself: that i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model.layering import split
 from imageworks.source.tree import Entry, MapNode
+from imageworks.values import dataclass
 
 REFUSED = ("version", "name", "include", "variables", "roots", "profiles")
 """One value for the whole stack, or (profiles) what the override stands in."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.model.closest import closest
 from imageworks.model.grammar import keys_at
 from imageworks.model.loaded import Path
+from imageworks.values import dataclass
 
 Children = Mapping[Path, Sequence[str | int]]
 

@@ -6,15 +6,14 @@ key by key by the loader; rendering is the runtime's (prompt hub) work.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from imageworks.model.part import Part
 from imageworks.model.scalars import Text
 
 
-class PromptFile(BaseModel):
+class PromptFile(Part):
     """What may stand in a prompt file, all layers together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Text
     system: Text = ""

@@ -5,8 +5,8 @@ Owns the order "bytes, text, tree" for every input file, models.lock and the pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import field
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.model import lock as lock_file
@@ -19,6 +19,7 @@ from imageworks.source.files import Files
 from imageworks.source.parse import Parsed, parse
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import MapNode, ScalarNode, at
+from imageworks.values import dataclass
 
 LOCK = "models.lock"
 Prompts = Mapping[tuple[str, str], PromptProfile]
@@ -26,9 +27,13 @@ Prompts = Mapping[tuple[str, str], PromptProfile]
 
 @dataclass(slots=True)
 class Reader:
-    """Reads inputs and remembers their hashes, texts and what went wrong; `cut` are sections that were left out."""
+    """Reads inputs and remembers their hashes, texts and what went wrong; `cut` are sections that were left out.
+
+    `plugins` gives the names of the installed packages' targets.
+    """
 
     files: Files
+    plugins: Callable[[], Collection[str]] = tuple
     inputs: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     found: list[Diagnostic] = field(default_factory=list)

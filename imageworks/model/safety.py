@@ -62,9 +62,9 @@ def _mixed(text: str) -> bool:
 
 
 def exposed(root: MapNode) -> Iterator[Diagnostic]:
-    """IW330 when the proxy would answer to other machines: keys for clients do not exist yet, so only loopback is safe."""
-    node = at(root, "proxy", "bind")
-    if not isinstance(node, ScalarNode):
+    """IW330 when the proxy would answer to other machines, and asks nobody for a key."""
+    node, keys = at(root, "proxy", "bind"), at(root, "proxy", "auth", "keys")
+    if not isinstance(node, ScalarNode) or (isinstance(keys, MapNode) and keys.entries):
         return
     host = node.text.rpartition(":")[0].strip("[]")
     if (
@@ -76,5 +76,12 @@ def exposed(root: MapNode) -> Iterator[Diagnostic]:
         port = node.text.rpartition(":")[2]
         notes = ("175,108 such servers were found in the open",)
         yield Diagnostic(
-            "IW330", "open to the network without keys", label, notes=notes, fixes=(Fix(f"bind: 127.0.0.1:{port}"),)
+            "IW330",
+            "open to the network without keys",
+            label,
+            notes=notes,
+            fixes=(
+                Fix(f"bind: 127.0.0.1:{port}"),
+                Fix("proxy: {auth: {keys: {me: {key: {secret: MY_KEY}}}}}, and secrets: {MY_KEY: {env: IMAGEWORKS_MY_KEY}}"),
+            ),
         )

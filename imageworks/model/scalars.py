@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from imageworks.model.closest import closest
+from imageworks.model.part import Part
 from imageworks.model.units import (
     parse_count,
     parse_duration,
@@ -220,10 +222,8 @@ AtLeastOne = Annotated[
 ]
 
 
-class Range(BaseModel):
+class Range(Part):
     """`{at_least, up_to}`: the plan chooses the largest value of it that fits a machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     at_least: AtLeastOne
     up_to: AtLeastOne
@@ -269,18 +269,14 @@ NEVER_PARAMETERS = frozenset({"model", "messages", "prompt", "input", "stream"})
 """What a request is about; whoever changes that answers another question."""
 
 
-class GpuCount(BaseModel):
+class GpuCount(Part):
     """`{gpus: n}`: split over n GPUs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpus: AtLeastOne = Field(description="GPUs that the model is split over")
 
 
-class Slice(BaseModel):
+class Slice(Part):
     """`{mig: 3g.40gb}`: on a MIG slice of that profile."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mig: MigProfile = Field(description="MIG profile of the slice")
 
@@ -305,6 +301,54 @@ def _where(value: Any) -> str:
     if isinstance(value, Slice) or (isinstance(value, dict) and "mig" in value):
         return "<mig>"
     return "<gpus>" if isinstance(value, dict | GpuCount) else "<place>"
+
+
+_RATE = re.compile(r"([0-9]{1,9})(k|M)?/(s|min|h|day)")
+_IN_A_MINUTE = {"s": 60.0, "min": 1.0, "h": 1 / 60, "day": 1 / 1440}
+_THOUSANDS = {None: 1, "k": 1_000, "M": 1_000_000}
+
+
+def _rate(text: str) -> float:
+    """Requests a minute."""
+    match = _RATE.fullmatch(text)
+    if match is None or not int(match[1]):
+        raise refuse("IW213", f"`{text}` is no rate", "such as 30/min; s, min, h or day")
+    return int(match[1]) * _THOUSANDS[match[2]] * _IN_A_MINUTE[match[3]]
+
+
+def _tokens_per_day(text: str) -> int:
+    match = _RATE.fullmatch(text)
+    if match is None or match[3] != "day" or not int(match[1]):
+        raise refuse("IW213", f"`{text}` is no number of tokens a day", "such as 200k/day")
+    return int(match[1]) * _THOUSANDS[match[2]]
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise refuse("IW213", f"`{text}` is no day", "year-month-day, such as 2027-06-30") from None
+
+
+def _all(text: str) -> str:
+    if text == "all":
+        return text
+    raise refuse("IW213", f"`{text}` is neither all nor a list", "all, or a list of names", fixes=instead(f"[{text}]"))
+
+
+def _names_or_all(value: Any) -> str:
+    return "<all>" if isinstance(value, str) else "<names>"
+
+
+def _none(text: str) -> str:
+    if text == "none":
+        return text
+    raise refuse("IW213", f"`{text}` is no rule", "none, or a map of what is kept", fixes=instead("none"))
+
+
+def none_or(value: Any) -> str:
+    """Tag of a value that is `none` or a map."""
+    return "<none>" if isinstance(value, str) else "<rule>"
 
 
 def _one_or_range(value: Any) -> str:
@@ -392,6 +436,22 @@ Placement = Annotated[
     | Annotated[GpuCount, Tag("<gpus>")]
     | Annotated[Slice, Tag("<mig>")],
     Discriminator(_where),
+]
+RateOf = Annotated[float, BeforeValidator(reads("a rate such as 30/min", _rate)), _in_editors("string", _RATE.pattern)]
+TokensPerDay = Annotated[
+    int, BeforeValidator(reads("tokens such as 200k/day", _tokens_per_day)), _in_editors("string", "[0-9]{1,9}(k|M)?/day")
+]
+Day = Annotated[
+    str, BeforeValidator(reads("a day such as 2027-06-30", _day)), _in_editors("string", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+]
+NamesOrAll = Annotated[
+    Annotated[str, BeforeValidator(reads("all", _all)), _in_editors(enum=["all"]), Tag("<all>")]
+    | Annotated[tuple[Id, ...], Tag("<names>")],
+    Discriminator(_names_or_all),
+]
+NoRule = Annotated[Literal["none"], BeforeValidator(reads("none", _none)), _in_editors(enum=["none"])]
+Quality = Annotated[
+    int, BeforeValidator(reads("a quality 1..100", _at_least_one)), Field(ge=1, le=100), _in_editors(*_COUNT, maximum=100)
 ]
 ParameterValue = Annotated[Any, BeforeValidator(flag_value)]
 FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map), _in_editors("object")]

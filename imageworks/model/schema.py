@@ -49,7 +49,7 @@ def _plain(node: Any, *, names: bool = False) -> Any:
         for key, value in node.items()
         if names or key not in {"title", "default"}
     }
-    if not names and plain.get("additionalProperties") is False:
+    if not names and "properties" in plain and "additionalProperties" in plain:
         plain["patternProperties"] = SUFFIXED
     return plain if names else _without_null(plain)
 

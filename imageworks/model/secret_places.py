@@ -33,10 +33,12 @@ def guarded(root: MapNode, texts: Iterable[str]) -> tuple[MapNode, tuple[Diagnos
 
 
 def _typed(root: MapNode) -> Iterator[tuple[Path, Diagnostic]]:
-    for name, entry in entries(root, "models"):
-        node = entry.value.get("key") if isinstance(entry.value, MapNode) else None
-        if isinstance(node, ScalarNode) and node.text:
-            yield ("models", name, "key"), in_the_file(node, ("models", name, "key"), "a key is never written here")
+    for place in (("models",), ("proxy", "auth", "keys")):
+        for name, entry in entries(root, *place):
+            node = entry.value.get("key") if isinstance(entry.value, MapNode) else None
+            path = (*place, name, "key")
+            if isinstance(node, ScalarNode) and node.text:
+                yield path, in_the_file(node, path, "a key is never written here; it would be committed")
 
 
 def in_the_file(node: ScalarNode, path: Path, label: str) -> Diagnostic:
@@ -51,10 +53,10 @@ def in_the_file(node: ScalarNode, path: Path, label: str) -> Diagnostic:
 
 def _out_of_it(path: Path) -> Fix:
     """What to write instead, in the words of the place."""
-    own = path[-1] if path[:1] == ("models",) and path[2:3] in {("key",), ("env",)} else None
-    if own is None:
+    own = path[-1]
+    if own != "key" and (path[:1] != ("models",) or path[2:3] != ("env",)):
         return Fix("take it out of the file; a program that we start gets it through  env: {NAME: {secret: NAME}}")
-    name = _name(str(path[-1] if path[2] == "env" else f"{path[1]}_KEY"))
+    name = _name(f"{path[-2]}_KEY" if own == "key" else str(own))
     return Fix(
         f"export IMAGEWORKS_{name}=…, then  secrets: {{{name}: {{env: IMAGEWORKS_{name}}}}}  and  {own}: {{secret: {name}}}"
     )

@@ -8,9 +8,10 @@ a finding about a value is placed through its path (`("models", "qwen", "context
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from imageworks.model.part import Part
 from imageworks.model.scalars import (
@@ -18,10 +19,13 @@ from imageworks.model.scalars import (
     AtLeastOne,
     Count,
     CountOrRange,
+    Day,
     Duration,
     FreeMap,
     Id,
     MigProfile,
+    NamesOrAll,
+    NoRule,
     Number,
     ParameterName,
     ParameterValue,
@@ -29,6 +33,8 @@ from imageworks.model.scalars import (
     Placement,
     Port,
     Priority,
+    Quality,
+    RateOf,
     RelativePath,
     RootPath,
     SchemaVersion,
@@ -38,11 +44,13 @@ from imageworks.model.scalars import (
     Text,
     Tokens,
     TokensOrRange,
+    TokensPerDay,
     Truth,
     Url,
     VariableName,
     VersionRange,
     Whole,
+    none_or,
 )
 from imageworks.model.secret import EnvName, EnvValue, Secret, SecretName, SecretRef
 from imageworks.model.sources import Source
@@ -105,9 +113,9 @@ class OllamaBackend(Part):
 class Backends(Part):
     """Engine facts shared by all models of a kind."""
 
-    vllm: VllmBackend = VllmBackend()
-    llamacpp: LlamaCppBackend = LlamaCppBackend()
-    ollama: OllamaBackend = OllamaBackend()
+    vllm: VllmBackend = VllmBackend.model_construct()
+    llamacpp: LlamaCppBackend = LlamaCppBackend.model_construct()
+    ollama: OllamaBackend = OllamaBackend.model_construct()
 
 
 class DeviceMatch(Part):
@@ -228,11 +236,11 @@ class Model(Part):
     capabilities: tuple[Capability, ...] | None = Field(None, description="default: what models.lock says, else [chat]")
     context: TokensOrRange | None = Field(None, description="tokens per request; a range is solved per profile")
     concurrency: CountOrRange | None = Field(None, description="requests at once; a range is solved after the context")
-    vram: Vram = Vram()
+    vram: Vram = Vram.model_construct()
     placement: Placement | None = Field(None, description="default gpu; auto for llamacpp")
     roles: dict[Id, Priority] = Field(default_factory=dict, description="role -> priority, higher wins")
-    sampling: Sampling = Sampling()
-    params: Params = Params()
+    sampling: Sampling = Sampling.model_construct()
+    params: Params = Params.model_construct()
     variants: dict[Id, dict[ParameterName, ParameterValue]] = Field(
         default_factory=dict, description="name -> parameters: `M:name` is this model with them set, without a second process"
     )
@@ -245,7 +253,7 @@ class Model(Part):
         description="vLLM sleeps instead of being stopped: level1 keeps the weights in host_memory, level2 reads them again",
     )
     coexist: Coexist | None = Field(None, description="what is never loaded beside it")
-    pin: Pin = Pin()
+    pin: Pin = Pin.model_construct()
     vllm: FreeMap = Field(default_factory=dict, description="flags of `vllm serve` without the dashes")
     command: tuple[Text, ...] | None = Field(
         None,
@@ -261,11 +269,56 @@ class Model(Part):
     )
 
 
+class VisionHistory(Part):
+    """What is kept of a conversation with images, besides its current turn."""
+
+    keep_system: Truth = Field(default=True, description="system messages stay")
+    keep_turns: Count = Field(
+        0, description="turns before the current one; the last one with an image stays where it is asked about"
+    )
+    max_bytes: Size = Field(32 << 20, description="older turns go until the rest is smaller")
+
+
+class ReasoningHistory(Part):
+    """What is kept of a conversation without images with a model that reasons, besides its current turn."""
+
+    keep_system: Truth = Field(default=True, description="system messages stay")
+    keep_turns: Count = Field(1, description="turns before the current one")
+
+
+VisionRule = Annotated[Annotated[VisionHistory, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)]
+ReasoningRule = Annotated[
+    Annotated[ReasoningHistory, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)
+]
+
+
+class History(Part):
+    """How much of a conversation is sent to a model again."""
+
+    vision: VisionRule = VisionHistory.model_construct()
+    reasoning: ReasoningRule = Field("none", description="models with the capability reasoning; off unless it is said")
+
+
+RoleHistory = Annotated[Annotated[History, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)]
+
+
+class Images(Part):
+    """What images of requests may be."""
+
+    max_bytes: Size = Field(20 << 20, description="of one image as it was sent")
+    jpeg_quality: Quality = Field(85, description="of an image that had to be made smaller")
+    formats: tuple[Literal["jpeg", "png", "webp", "gif", "bmp"], ...] = Field(
+        ("jpeg", "png", "webp"), description="others are refused"
+    )
+
+
 class RoleImages(Part):
     """What images a role takes."""
 
     max: AtLeastOne = Field(1, description="images in one request")
-    max_edge: Pixels | None = Field(None, description="long edge; bounds the tokens of an image")
+    max_edge: Pixels | None = Field(None, description="long edge; a larger image is made smaller; bounds its tokens")
+    max_bytes: Size | None = Field(None, description="replaces proxy.images.max_bytes")
+    jpeg_quality: Quality | None = Field(None, description="replaces proxy.images.jpeg_quality")
 
 
 class Role(Part):
@@ -275,6 +328,7 @@ class Role(Part):
     images: RoleImages | None = None
     max_tokens: Tokens | None = Field(None, description="upper bound of the answer")
     deadline: Duration = Field(600.0, description="from arrival to the first byte of the answer")
+    history: RoleHistory | None = Field(None, description="replaces keys of proxy.history; none: all is sent")
     urgency: Literal["background", "normal", "interactive"] = Field(
         "normal", description="whose requests are served first where models share a machine"
     )
@@ -324,13 +378,53 @@ class Limits(Part):
     body: Size = Field(64 << 20, description="largest request body")
     queue: Count = Field(256, description="requests that may wait for a model")
     queue_wait: Duration = Field(600.0, description="longest wait for a model")
+    completions_per_request: AtLeastOne = Field(4, description="largest `n` of a request")
+
+
+class Parameters(Part):
+    """Parameters of requests beyond those that shape an answer."""
+
+    allow: tuple[ParameterName, ...] = Field(
+        (), description="names that a client may set although engines have been broken by them"
+    )
+
+
+class May(Part):
+    """What the holder of a key may ask for."""
+
+    roles: NamesOrAll = Field("all", description="roles, or all")
+    models: NamesOrAll | None = Field(
+        None, description="models by name, or all; default: all where roles is all, else none"
+    )
+    admin: Truth = Field(default=False, description="may unload models and hold leases")
+
+
+class ClientKey(Part):
+    """A key that a client of the proxy shows; how much it may be used."""
+
+    key: SecretRef = Field(description="{secret: NAME}: read when the proxy starts, never compiled")
+    may: May = May.model_construct()
+    rate: RateOf | None = Field(None, description="requests, such as 30/min")
+    tokens: TokensPerDay | None = Field(None, description="tokens of prompts and answers, such as 200k/day")
+    concurrency: AtLeastOne | None = Field(None, description="requests at once")
+    expires: Day | None = Field(None, description="the last day it works, UTC")
+
+
+class Auth(Part):
+    """Who may use the proxy. Without a key everybody who reaches it; with one, only who shows it."""
+
+    keys: dict[Id, ClientKey] = Field(default_factory=dict, description="name -> a client's key")
 
 
 class Proxy(Part):
     """The one URL."""
 
     bind: Address = Field(("127.0.0.1", 8100), description="host:port")
-    limits: Limits = Limits()
+    limits: Limits = Limits.model_construct()
+    history: History = History.model_construct()
+    images: Images = Images.model_construct()
+    parameters: Parameters = Parameters.model_construct()
+    auth: Auth = Auth.model_construct()
 
 
 class Leases(Part):
@@ -371,13 +465,27 @@ class LlamaSwapTarget(Part):
     enabled: Truth = Field(default=False, description="written or not")
 
 
-class Targets(Part):
-    """Which outputs are written."""
+class PluginTarget(Part):
+    """An output that an installed package writes: an entry point of the group `imageworks.targets`."""
 
-    supervisord: SupervisordTarget = SupervisordTarget()
-    systemd: SystemdTarget = SystemdTarget()
-    vllm_scripts: VllmScriptsTarget = VllmScriptsTarget()
-    llama_swap: LlamaSwapTarget = LlamaSwapTarget()
+    enabled: Truth = Field(default=True, description="written or not")
+    options: FreeMap = Field(default_factory=dict, description="what the package makes of it is said in its own pages")
+
+
+class Targets(Part):
+    """Which outputs are written. A name that is not here is that of an installed package's target."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, PluginTarget] = Field(init=False)
+    supervisord: SupervisordTarget = SupervisordTarget.model_construct()
+    systemd: SystemdTarget = SystemdTarget.model_construct()
+    vllm_scripts: VllmScriptsTarget = VllmScriptsTarget.model_construct()
+    llama_swap: LlamaSwapTarget = LlamaSwapTarget.model_construct()
+
+    @property
+    def plugins(self) -> Mapping[str, PluginTarget]:
+        """Targets of installed packages, by name."""
+        return self.__pydantic_extra__
 
 
 class Stack(Part):
@@ -392,13 +500,13 @@ class Stack(Part):
     name: Id = Field(description="prefix of systemd units; names the stack in generated files")
     defaults: Defaults
     roots: Roots
-    backends: Backends = Backends()
+    backends: Backends = Backends.model_construct()
     profiles: dict[Id, Profile]
     models: dict[Id, Model]
     roles: dict[Id, Role]
     groups: dict[Id, Group] = Field(default_factory=dict)
-    ports: Ports = Ports()
-    prompts: Prompts = Prompts()
-    proxy: Proxy = Proxy()
-    leases: Leases = Leases()
-    targets: Targets = Targets()
+    ports: Ports = Ports.model_construct()
+    prompts: Prompts = Prompts.model_construct()
+    proxy: Proxy = Proxy.model_construct()
+    leases: Leases = Leases.model_construct()
+    targets: Targets = Targets.model_construct()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.model.closest import closest
@@ -16,6 +16,7 @@ from imageworks.model.grammar import takes_text
 from imageworks.model.names import entries
 from imageworks.model.scalars import VARIABLE
 from imageworks.source.tree import BrokenNode, Entry, MapNode, Node, Path, ScalarNode, SeqNode
+from imageworks.values import dataclass
 
 COMMAND_WORDS = ("host", "port", "source", "name")
 """Filled in by the plan, in `models.M.command` only."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from imageworks.values import dataclass
+
 SCHEMA = 1
 PINNED: Mapping[str, str] = {
-    "0.32.0": "41eb66e31911f562baf8f14280ff165735e625362f51df79a434f193448c6d1a",
+    "0.31.0": "ca912998c659db49e69910a56382786a556b17c5b87f226c682827a3fa1e4ff2",
+    "0.32.0": "6470977dcdb7c657df688750d19082bbabea9bc12805758e785af20be06d4b6b",
 }
-"""Version -> sha256 of its file, so that a table is never edited by hand."""
+"""Version -> sha256 of its file, so that a table is never edited by hand; the newest comes last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class VllmFlag:
     `amount` is a whole number, or one such as `4k` or `2M`; a `map` has some of `keys`; `lora` is `name=path` or a
     map with both. `choices` is all that the parser takes, `known` what
     vLLM brings where a plugin may add more. `many`: several words; `repeats`: once for each word; `bare`: also
-    without a value; `none`: also the words `None` and ""; `folds`: case and `-` or `_` do not matter.
+    without a value; `none`: also the words `None` and ""; `folds`: case and `-` or `_` do not matter. `since`: the
+    minor version that brought it, "" for those that vLLM 0.8 had already.
     """
 
     name: str
@@ -44,6 +47,15 @@ class VllmFlag:
     keys: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     deprecated: str = ""
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A flag of an older vLLM: the minor version that dropped it, and what stands in for it, "" if not known."""
+
+    version: str
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +68,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class VllmTable:
-    """One version. `served` and `gone` are class names of networks; one in neither may run through Transformers."""
+    """One version. `served` and `gone` are class names of networks; one in neither may run through Transformers.
+
+    `removed` are the flags that versions from 0.8 on had and this one has not.
+    """
 
     version: str
     flags: Mapping[str, VllmFlag]
+    removed: Mapping[str, Removed]
     aliases: Mapping[str, str]
     served: frozenset[str]
     gone: Mapping[str, Gone]
@@ -68,6 +84,13 @@ class VllmTable:
         """The flag that vLLM reads `name` as: dashes in front do not matter, nor does `_` for `-`, nor an alias."""
         plain = name.lstrip("-").replace("_", "-")
         return self.flags.get(self.aliases.get(plain, plain))
+
+
+def newer_with(name: str, version: str) -> VllmFlag | None:
+    """The flag `name` in the oldest table after that of `version` that has it; None when none has."""
+    known = list(PINNED)
+    found = (table(one) for one in known[known.index(version) + 1 :])
+    return next((flag for one in found if one is not None and (flag := one.find(name)) is not None), None)
 
 
 @cache
@@ -90,6 +113,7 @@ def decode(data: bytes) -> VllmTable:
     return VllmTable(
         version=content["vllm"],
         flags=flags,
+        removed={name: Removed(**entry) for name, entry in content["removed"].items()},
         aliases={alias: flag.name for flag in flags.values() for alias in flag.aliases},
         served=frozenset(content["served"]),
         gone={name: Gone(**entry) for name, entry in content["gone"].items()},

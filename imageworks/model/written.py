@@ -7,10 +7,11 @@ Nothing here knows which field it is for: a refusal carries a diagnostic's code 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic_core import PydanticCustomError
+
+from imageworks.values import dataclass
 
 
 class Written(str):

@@ -7,12 +7,12 @@ needs. Sizes are bytes and whole MiB, the unit in which the runtime keeps its bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.model.stack import Stack
 from imageworks.plan.company import HOST, Sizes, company, pools
 from imageworks.plan.ir import MIB
 from imageworks.plan.placement import Ground
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,18 @@ Owns the meaning of the names there: a model, or every member of a group. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from imageworks.model.stack import Stack
 
 
-def never_with(stack: Stack, model_id: str) -> tuple[str, ...]:
-    """Models that are never loaded beside `model_id`, by name."""
-    own = set(_named(stack, model_id))
-    theirs = {other for other in stack.models if model_id in _named(stack, other)}
-    return tuple(sorted((own | theirs) - {model_id}))
+def never_with(stack: Stack) -> Mapping[str, tuple[str, ...]]:
+    """For each model that is kept apart from any: the models that are never loaded beside it, by name."""
+    found: dict[str, list[str]] = {}
+    for one, other in pairs(stack):
+        found.setdefault(one, []).append(other)
+        found.setdefault(other, []).append(one)
+    return {name: tuple(sorted(others)) for name, others in found.items()}
 
 
 def pairs(stack: Stack) -> tuple[tuple[str, str], ...]:

@@ -8,10 +8,10 @@ a pool is a GPU slot or the host.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.plan.ir import MIB, Placement
 from imageworks.plan.placement import Ground, whole_mib
+from imageworks.values import dataclass
 
 HOST = -1
 """The pool of the models on the CPU."""

@@ -7,12 +7,12 @@ that a request which keeps the contract fits the context. Orders nothing: that i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from imageworks.model.loaded import Loaded
 from imageworks.model.stack import Role, Stack
 from imageworks.plan.facts import Facts
 from imageworks.plan.images import image_tokens
+from imageworks.values import dataclass
 
 RESERVE_TOKENS = 64
 """Chat template, role markers and special tokens of a request."""
@@ -109,6 +109,8 @@ def prompt_tokens(loaded: Loaded, role: str) -> int:
 
 def _bound(loaded: Loaded, role: str) -> Iterator[int]:
     for stage, binding in loaded.stack.prompts.bind.items():
+        if binding.role != role:
+            continue
         text = loaded.prompt_profiles.get((stage.split(".", 1)[0], binding.profile))
-        if binding.role == role and text is not None:
+        if text is not None:
             yield -(-(len(text.system) + len(text.user)) // CHARACTERS_PER_TOKEN)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from imageworks.diagnostics.model import Span
 from imageworks.model.loaded import Loaded
 from imageworks.plan.ir import Plan
 from imageworks.plan.keys import keys
+from imageworks.values import dataclass
 
 Path = tuple[str, ...]
 Data = Mapping[str, Any]

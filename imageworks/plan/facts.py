@@ -7,13 +7,13 @@ range that context and concurrency may take. Finds no fault (that is `fact_rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Span
 from imageworks.model import stack
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import Architecture, LockedModel
 from imageworks.plan import sources
+from imageworks.values import dataclass
 
 NOTHING_LOCKED = LockedModel(origin="published")
 

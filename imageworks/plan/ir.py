@@ -8,10 +8,11 @@ made for `imageworks show` and plan.json. Knows nothing of files, clocks or hard
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from imageworks.diagnostics.model import Span
+from imageworks.values import dataclass
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -167,6 +168,8 @@ class PlannedModel:
     params_set: Mapping[str, Any] = field(default_factory=dict)
     params_strip: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    image_tokens: int = 0
+    """The most that one image of a role takes of the context; 0: not known."""
     template_sha256: str | None = None
     """Hash of its own chat template: another one means a restart."""
     key: Secret | None = None
@@ -222,6 +225,33 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryRule:
+    """How much of a conversation is sent again, besides the current turn."""
+
+    keep_turns: int
+    keep_system: bool
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The rules of conversations with images, and of those with models that reason; None: all is sent."""
+
+    vision: HistoryRule | None = None
+    reasoning: HistoryRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRule:
+    """What an image of a request may be; one with a longer edge is made smaller as a JPEG of that quality."""
+
+    max_bytes: int = 20 << 20
+    jpeg_quality: int = 85
+    formats: tuple[str, ...] = ("jpeg", "png", "webp")
+    max_edge_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRole:
     """A role on this profile: who may answer, in order, and the contract of a request."""
 
@@ -236,6 +266,8 @@ class PlannedRole:
     fallback: tuple[str, ...]
     urgency: int = 0
     """Requests of a higher one are served first."""
+    history: History = field(default_factory=History)
+    images: ImageRule = field(default_factory=ImageRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +330,21 @@ class Residents:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A key of a client: where its value is found, what it may ask for (None: everything), and how much."""
+
+    name: str
+    secret: Secret
+    roles: tuple[str, ...] | None
+    models: tuple[str, ...] | None
+    admin: bool
+    rate_per_minute: float | None
+    tokens_per_day: int | None
+    concurrency: int | None
+    expires: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedProxy:
     """The proxy program. `launch.program` is `imageworks-proxy`."""
 
@@ -309,6 +356,11 @@ class PlannedProxy:
     drain_s: float
     """In-flight requests may finish this long after SIGTERM; the first link of the chain drain < stopwaitsecs < TimeoutStopSec."""
     launch: Launch
+    completions: int = 4
+    parameters: tuple[str, ...] = ()
+    history: History = field(default_factory=History)
+    images: ImageRule = field(default_factory=ImageRule)
+    keys: tuple[ClientKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +396,17 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Plugin:
+    """A target of an installed package, and what the stack tells it."""
+
+    name: str
+    options: Mapping[str, Any]
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """Target switches and their values."""
+    """Target switches and their values; `plugins` are those that are switched on, by name."""
 
     supervisord: bool
     systemd: bool
@@ -353,6 +414,11 @@ class Options:
     systemd_prefix: str
     vllm_scripts: bool
     llama_swap: bool = False
+    plugins: tuple[Plugin, ...] = ()
+
+    def of(self, plugin: str) -> Mapping[str, Any]:
+        """What the stack tells the target `plugin`; empty when it is switched off."""
+        return next((one.options for one in self.plugins if one.name == plugin), {})
 
 
 @dataclass(frozen=True, slots=True)

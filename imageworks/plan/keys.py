@@ -34,6 +34,8 @@ _PROXY: Mapping[str, Key] = {
     "body_limit": ("limits", "body"),
     "queue": ("limits", "queue"),
     "queue_wait_s": ("limits", "queue_wait"),
+    "completions": ("limits", "completions_per_request"),
+    "parameters": ("parameters", "allow"),
 }
 _ROLE: Mapping[str, Key] = {
     "images_max": ("images", "max"),
@@ -67,26 +69,31 @@ def keys(profile: str, path: Key) -> tuple[Key, ...]:
             return _of_role(role, tuple(inner))
         case "leases", [field, *_]:
             return (("leases", field.removesuffix("_s")),)
-        case "policy", ["health_check_interval_s", *_]:
-            return (("defaults", "health_check_interval"),)
-        case "policy", ["in_turn", *_]:
-            return (("groups",),)
         case "policy", [field, *_]:
-            return (("profiles", profile, *(() if field == "resident" else (field,))),)
+            return (_of_policy(profile, field),)
         case "devices", [_, field, *_]:
             return (("profiles", profile, "headroom"),) if field == "headroom" else (_vram(profile),)
         case "devices", _:
             return (("profiles", profile, "match"),)
         case "proxy", [field, *_]:
             return (("proxy", *_PROXY.get(field, ())),)
-        case "options", [field, *_]:
-            return (("targets", *_OPTION.get(field, ())),)
+        case "options", [field, *inner]:
+            return (("targets", *(inner if field == "plugins" else _OPTION.get(field, ()))),)
     return _whole(section, tuple(rest))
 
 
 def _whole(section: str, rest: Key) -> tuple[Key, ...]:
     named = {"bundle_hash": ("prompts",), "stack": ("name",), "profile": ("profiles",)}
     return (named.get(section, (section, *rest[:1])),)
+
+
+def _of_policy(profile: str, field: str) -> Key:
+    elsewhere: Mapping[str, Key] = {
+        "health_check_interval_s": ("defaults", "health_check_interval"),
+        "in_turn": ("groups",),
+        "resident": ("profiles", profile),
+    }
+    return elsewhere.get(field, ("profiles", profile, field))
 
 
 def _vram(profile: str) -> Key:

@@ -7,12 +7,12 @@ literal; only `path` values carry tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Span
 from imageworks.model.stack import Backends
 from imageworks.plan.ir import Device, Flag, Memory, Placement
 from imageworks.plan.ranges import Solved
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

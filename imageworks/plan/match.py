@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from imageworks.model.stack import DeviceMatch, Match, Profile
 from imageworks.plan.assignment import assign
 from imageworks.plan.ir import MIB
 from imageworks.plan.text import gib, plural
+from imageworks.values import dataclass
 
 ADD = "imageworks profile add --from-this-machine"
 _MIG = re.compile(r"\bMIG ([1-7]g\.[0-9]+gb)")

@@ -7,8 +7,9 @@ timeout (model, else profile, else defaults).
 from __future__ import annotations
 
 from imageworks.model.loaded import Loaded
-from imageworks.plan import apart, secret_refs
+from imageworks.plan import secret_refs
 from imageworks.plan.contracts import images_max
+from imageworks.plan.conversation import tokens_of_image
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import Memory, Placement, PlannedModel
 from imageworks.plan.launch import HOST, launch, slug
@@ -19,7 +20,14 @@ from imageworks.plan.vram import asleep, asleep_host, memory
 
 
 def planned_model(
-    loaded: Loaded, where: Ground, facts: Facts, *, placement: Placement, solved: Solved, port: int | None
+    loaded: Loaded,
+    where: Ground,
+    facts: Facts,
+    *,
+    placement: Placement,
+    solved: Solved,
+    port: int | None,
+    never_with: tuple[str, ...],
 ) -> PlannedModel:
     """The model as every emitter and the runtime see it."""
     stack, model = loaded.stack, facts.model
@@ -55,10 +63,11 @@ def planned_model(
         sleep=model.sleep,
         asleep=asleep(facts, len(placement.slots)) if model.sleep != "none" else Memory(),
         asleep_host=asleep_host(facts),
-        never_with=apart.never_with(loaded.stack, facts.id),
+        never_with=never_with,
         params_set=model.params.set,
         params_strip=tuple(sorted(model.params.strip)),
         variants=model.variants,
+        image_tokens=tokens_of_image(loaded.stack, facts) if "vision" in facts.capabilities else 0,
         template_sha256=loaded.inputs.get(model.template.path) if model.template else None,
     )
 

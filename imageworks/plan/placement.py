@@ -7,7 +7,6 @@ Works with each model's smallest demand; what is left over is shared out by `ran
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from imageworks.model.scalars import GpuCount, Slice
 from imageworks.model.stack import Profile
@@ -15,6 +14,7 @@ from imageworks.plan.facts import Facts
 from imageworks.plan.ir import MIB, Device, Memory, Placement, Unplaced
 from imageworks.plan.text import gib, gib_needed, gib_usable, joined, plural, size_word
 from imageworks.plan.vram import Kind, Shape, kv_cache, memory
+from imageworks.values import dataclass
 
 SPLITTING = "tensor_parallel_or_distributed"
 LEAST_COMPUTE = {"bf16": (8, 0), "mxfp4": (8, 0)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from imageworks.diagnostics.model import Diagnostic, Fix, Label, Severity
+from imageworks.diagnostics.model import Diagnostic, Fix, Label, Severity, Shortfall, Term, Unit
 from imageworks.model.loaded import Loaded
 from imageworks.model.stack import Model, Stack
 
@@ -68,7 +68,15 @@ def _too_small(loaded: Loaded) -> Iterator[Diagnostic]:
         Label(span, f"{stack.ports.first} to {stack.ports.last} has {len(inside)}{beside}") if span else None,
         notes=("every model with a process of its own has one port, the same on every profile",),
         fixes=(Fix(f"last: {stack.ports.last + lacking} or more"),),
+        sums=(_sum(loaded, wanted, len(inside), taken),),
     )
+
+
+def _sum(loaded: Loaded, wanted: int, inside: int, taken: int) -> Shortfall:
+    needed = Term("models", wanted, "with a process of their own and no pinned port", loaded.key("models"))
+    there = Term("range", inside, "ports.first to ports.last", loaded.value("ports", "last"))
+    beside = (Term("taken", -taken, "pinned, or the proxy's own", loaded.value("proxy", "bind")),) if taken else ()
+    return Shortfall("the range", Unit.PORTS, (needed,), (there, *beside))
 
 
 def _unpinned(stack: Stack, name: str) -> Stack:

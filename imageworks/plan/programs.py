@@ -6,8 +6,9 @@ Owns the first two links drain < stopwaitsecs; the systemd target adds the third
 from __future__ import annotations
 
 from imageworks.model.loaded import Loaded
-from imageworks.model.stack import Roots, Targets
-from imageworks.plan.ir import Flag, Launch, Options, PlannedProxy, RootDir
+from imageworks.model.stack import Roots
+from imageworks.plan import conversation, secret_refs
+from imageworks.plan.ir import Flag, Launch, Options, PlannedProxy, Plugin, RootDir
 
 DRAIN_S = 20.0
 """Requests in flight may finish this long after SIGTERM."""
@@ -17,7 +18,8 @@ STOP_WAIT_S = 30.0
 
 def proxy(loaded: Loaded, profile: str, out: str) -> PlannedProxy:
     """The proxy program of `profile`, whose files lie in `out`."""
-    bind, limits = loaded.stack.proxy.bind, loaded.stack.proxy.limits
+    ours = loaded.stack.proxy
+    bind, limits = ours.bind, ours.limits
     why = "the proxy reads routes.json and nothing else"
     flags = (
         Flag("", "{python}", "the Python that ImageWorks is installed in", path=True),
@@ -34,6 +36,11 @@ def proxy(loaded: Loaded, profile: str, out: str) -> PlannedProxy:
         queue=limits.queue,
         queue_wait_s=limits.queue_wait,
         drain_s=DRAIN_S,
+        completions=limits.completions_per_request,
+        parameters=tuple(sorted(ours.parameters.allow)),
+        history=conversation.history(ours),
+        images=conversation.images(ours),
+        keys=secret_refs.clients(loaded.stack),
         launch=Launch("imageworks-proxy", flags, {}, (), ()),
     )
 
@@ -44,8 +51,10 @@ def root_dirs(roots: Roots) -> tuple[RootDir, ...]:
     return tuple(RootDir(name, root.env, root.default) for name, root in pairs)
 
 
-def options(targets: Targets) -> Options:
+def options(loaded: Loaded) -> Options:
     """The target switches."""
+    targets = loaded.stack.targets
+    plugins = [(name, target) for name, target in sorted(targets.plugins.items()) if target.enabled]
     return Options(
         supervisord=targets.supervisord.enabled,
         systemd=targets.systemd.enabled,
@@ -53,4 +62,5 @@ def options(targets: Targets) -> Options:
         systemd_prefix=targets.systemd.prefix,
         vllm_scripts=targets.vllm_scripts.enabled,
         llama_swap=targets.llama_swap.enabled,
+        plugins=tuple(Plugin(name, target.options, loaded.key("targets", name)) for name, target in plugins),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imageworks.plan.allocation import Division, shares
 from imageworks.plan.company import HOST, Company, Pools, Sizes, company, largest_first, pools, sizes_of
@@ -18,6 +18,7 @@ from imageworks.plan.ir import MIB, Placement
 from imageworks.plan.placement import Ground, least
 from imageworks.plan.text import gib
 from imageworks.plan.vram import Shape, memory
+from imageworks.values import dataclass
 
 STEP = 256
 """Tokens to which a solved context is rounded down."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from imageworks.diagnostics.model import Diagnostic, Fix, Label, Shortfall
+from imageworks.diagnostics.model import Diagnostic, Fix, Label, Shortfall, Unit
 from imageworks.model.loaded import Loaded, Path
 from imageworks.plan import apart, shortfalls
 from imageworks.plan.allocation import divisions
 from imageworks.plan.company import HOST, Pools, Sizes, pools, sizes_of
 from imageworks.plan.ir import Refusal, Residents
+from imageworks.plan.placement import Ground
 from imageworks.plan.residents import Table, residents, violation
 from imageworks.plan.roles import Scene
 from imageworks.plan.rules import groups_of, label
@@ -59,7 +60,7 @@ def check(scene: Scene, kept: Sequence[str]) -> Iterator[Diagnostic]:
 
 def _finding(scene: Scene, message: str, path: Path, broken: Refusal) -> Diagnostic:
     sums = tuple(_sums(scene, broken))
-    told = next(map(shortfalls.told, sums), broken.reason)
+    told = shortfalls.told(sums[0]) if sums and sums[0].unit is Unit.BYTES else broken.reason
     return Diagnostic(
         "IW418",
         message,
@@ -71,23 +72,31 @@ def _finding(scene: Scene, message: str, path: Path, broken: Refusal) -> Diagnos
 
 
 def _sums(scene: Scene, broken: Refusal) -> Iterator[Shortfall]:
-    """The pools in which `broken` is too much; none where only the number is."""
-    models = table(scene)
+    """The pools in which `broken` is too much, else the number; none for two that a person keeps apart."""
+    models, apart_only = table(scene), False
     for pool, room in models.room.room.items():
         parts = {name: models.sizes[name][pool] for name in broken.models if pool in models.sizes[name]}
-        if pool >= HOST and sum(parts.values()) > room:
-            yield shortfalls.of_group(scene.loaded, scene.where, pool, parts)
+        if sum(parts.values()) <= room:
+            continue
+        if pool < HOST:
+            apart_only = True
+            continue
+        yield shortfalls.of_group(scene.loaded, scene.where, pool, parts)
+        return
+    if not apart_only:
+        yield shortfalls.of_number(scene.loaded, scene.where, broken.models)
 
 
-def check_divisions(loaded: Loaded, profile: str) -> Iterator[Diagnostic]:
-    """IW419 for a second group that divides the memory of `profile`."""
-    first, *others = [item.group for item in divisions(loaded.stack, profile)] or [""]
+def check_divisions(loaded: Loaded, where: Ground) -> Iterator[Diagnostic]:
+    """IW419 for a second group that divides the memory of a profile."""
+    first, *others = [item.group for item in divisions(loaded.stack, where.name)] or [""]
     for other in others:
         there = loaded.value("groups", first, "allocation")
         yield Diagnostic(
             "IW419",
-            f"groups {first} and {other} both divide the memory of {profile}",
+            f"groups {first} and {other} both divide the memory of {where.name}",
             label(loaded, ("groups", other, "allocation"), "divides it again"),
             secondary=(Label(there, "divides it already"),) if there else (),
-            fixes=(Fix("allocation: custom in one of them"), Fix(f"drop {profile} from the profiles of one")),
+            fixes=(Fix("allocation: custom in one of them"), Fix(f"drop {where.name} from the profiles of one")),
+            sums=(shortfalls.of_divisions(loaded, where, (first, other)),),
         )

@@ -2,20 +2,21 @@
 
 Owns the derivation (docs/decisions/071): a set of models is reachable when it fits every GPU, the host memory and the
 number of models at once. The scheduler starts a model only under the same rule, so nothing else can happen. Shown are
-the largest such sets with all that is kept in them, found without looking at every subset, and the pairs that memory
-keeps apart. Sizes are those of `company`: bytes in whole MiB. Two models that a person keeps apart share one more pool,
+the largest such sets with all that is kept in them, found without looking at every subset, or the fullest and what
+bounds them all where they are too many, and the pairs that memory keeps apart. Sizes are those of `company`: bytes in whole MiB. Two models that a person keeps apart share one more pool,
 numbered below HOST, that has room for one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from imageworks.plan.company import HOST, Pools, Sizes, fits, largest_first
+from imageworks.plan.fullest import fullest, most
 from imageworks.plan.ir import MIB, Refusal, Residents, ResidentSet
-from imageworks.plan.text import gib, joined, plural
+from imageworks.plan.text import gib, plural
+from imageworks.values import dataclass
 
 MOST = 64
 """Sets, and refused pairs, that are listed."""
@@ -56,11 +57,12 @@ def residents(table: Table, kept: Sequence[str]) -> Residents:
         fixed = tuple(name for name in side if name in kept)
         limit = table.limit(on_host=on_host)
         found = _Search(side, table.room, limit, fixed).sets()
-        listed = [_described(names, table, on_host=on_host) for names in sorted(found.sets)]
-        sets += (
-            listed if found.complete else [min(listed, key=lambda item: (item.room_mib - item.used_mib, item.models))]
-        )
-        bounds += [] if found.complete else [_bound(table, on_host=on_host)]
+        if found.complete:
+            sets += [_described(names, table, on_host=on_host) for names in sorted(found.sets)]
+        else:
+            shown, told = _tightest(table, found, side, limit, fixed)
+            sets.append(shown)
+            bounds.append(told)
         refused += _apart(side, table, limit, fixed)
     return Residents(tuple(sets), "; ".join(bounds), tuple(refused))
 
@@ -85,12 +87,21 @@ def pool_name(pool: int) -> str:
     return "host memory" if pool == HOST else f"GPU {pool}"
 
 
-def _bound(table: Table, *, on_host: bool) -> str:
-    rooms = [
-        f"{gib(table.room.room[pool])} GiB of {pool_name(pool)}" for pool in _real(table.room.room, on_host=on_host)
-    ]
-    limit = min(table.limit(on_host=on_host), len(table.side(on_host=on_host)))
-    return f"too many sets to list, none with more than {plural(limit, 'model')} or {joined(rooms, 'or')}; shown is the fullest found"
+def _tightest(
+    table: Table, found: _Found, side: Mapping[str, Sizes], limit: int, kept: Sequence[str]
+) -> tuple[ResidentSet, str]:
+    """The fullest set, and what holds for all of them: proved by the sums of each pool, whatever the number of sets."""
+    on_host = any(HOST in size for size in side.values())
+    best = fullest(side, table.room, limit, kept)
+    sets = found.sets if best.names is None else (best.names,)
+    listed = [_described(names, table, on_host=on_host) for names in sorted(sets)]
+    shown = min(listed, key=lambda item: (item.room_mib - item.used_mib, item.models))
+    proof = "shown is the fullest of all" if best.proved else "shown is the fullest found"
+    place = "host memory" if on_host else "a GPU"
+    return shown, (
+        f"more than {MOST} sets, so they are not listed: none has more than "
+        f"{plural(most(side, table.room, limit, kept), 'model')}, none leaves less than {best.bound} MiB of {place}; {proof}"
+    )
 
 
 def _apart(side: Mapping[str, Sizes], table: Table, limit: int, kept: Sequence[str]) -> Iterator[Refusal]:

@@ -7,11 +7,21 @@ all profiles are collected, and with an error among them there are no plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Severity
 from imageworks.model.loaded import Loaded
-from imageworks.plan import fact_rules, overlap, ports, profile_rules, resident_rules, role_rules, rules, vllm_rules
+from imageworks.plan import (
+    apart,
+    fact_rules,
+    overlap,
+    ports,
+    profile_rules,
+    resident_rules,
+    role_rules,
+    rules,
+    vllm_rules,
+)
 from imageworks.plan.allocation import divisions
 from imageworks.plan.bundle import bundle
 from imageworks.plan.company import Sizes, sizes_of
@@ -23,6 +33,7 @@ from imageworks.plan.placement import Ground, Outcome, ground, least, place
 from imageworks.plan.programs import STOP_WAIT_S, options, proxy, root_dirs
 from imageworks.plan.ranges import Table, solve
 from imageworks.plan.roles import Scene, tables
+from imageworks.values import dataclass
 
 OUT = "generated"
 BROKEN_PINS = frozenset({"IW406", "IW418"})
@@ -55,7 +66,8 @@ def resolve(loaded: Loaded, out: str = OUT) -> tuple[tuple[Plan, ...], tuple[Dia
     if any(item.is_error for item in findings):
         return (), tuple(findings)
     drafts.sort(key=lambda draft: draft.act.name)
-    return tuple(_plan(draft, bundle(draft.act.scene.loaded), out) for draft in drafts), tuple(findings)
+    prompts = {id(view): bundle(view) for view in loaded.views()}
+    return tuple(_plan(draft, prompts[id(draft.act.scene.loaded)], out) for draft in drafts), tuple(findings)
 
 
 def _of_the_stack(loaded: Loaded, facts: Mapping[str, Facts]) -> Iterator[Diagnostic]:
@@ -110,9 +122,17 @@ def _placed(
     groups = tuple(rules.groups_of(loaded, where.name).values())
     division = next(iter(divisions(loaded.stack, where.name)), None)
     solved = solve(Table(facts, spots, groups, tuple(residents), division), where)
-    numbers = ports.ports(loaded.stack)
+    numbers, strangers = ports.ports(loaded.stack), apart.never_with(loaded.stack)
     return {
-        name: planned_model(loaded, where, facts[name], placement=spot, solved=solved[name], port=numbers.get(name))
+        name: planned_model(
+            loaded,
+            where,
+            facts[name],
+            placement=spot,
+            solved=solved[name],
+            port=numbers.get(name),
+            never_with=strangers.get(name, ()),
+        )
         for name, spot in spots.items()
     }
 
@@ -129,7 +149,7 @@ def _of_a_profile(
     groups = tuple(rules.check_groups(loaded, where, outcomes, smallest))
     yield from groups
     yield from rules.check_sleepers(loaded, where, scene.placed)
-    yield from resident_rules.check_divisions(loaded, where.name)
+    yield from resident_rules.check_divisions(loaded, where)
     if not groups:
         kept = tuple(resident_rules.check(scene, residents))
         yield from kept or rules.check_residents(loaded, where, residents, final)
@@ -171,7 +191,7 @@ def _plan(draft: Draft, prompts: Bundle, out: str) -> Plan:
         proxy=proxy(loaded, where.name, out),
         bundle=prompts,
         roots=root_dirs(loaded.stack.roots),
-        options=options(loaded.stack.targets),
+        options=options(loaded),
         stop_wait_s=STOP_WAIT_S,
         inputs=dict(sorted(loaded.inputs.items())),
         out=out,

@@ -1,23 +1,28 @@
 """What is said about roles that cannot be served, over all profiles at once.
 
-Owns IW402 (a role without a model), IW410 (the sum of a model that such a role or a pin needs) and IW413 (a request
-that exceeds a context). One finding for a role, a model, or a pair of both, however many profiles it concerns.
+Owns IW402 (a role without a model), IW410 and IW412 (the sum of a model that such a role or a pin needs) and IW413 (a
+request that exceeds a context). One finding for a role, a model, or a pair of both, however many profiles it concerns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from imageworks.diagnostics.model import Diagnostic, Fix, Label
+from imageworks.diagnostics.model import Diagnostic, Fix, Label, Shortfall
 from imageworks.model.loaded import BUILT_IN, Loaded
 from imageworks.plan import shortfalls
 from imageworks.plan.contracts import Proof, reach
+from imageworks.plan.facts import Facts
 from imageworks.plan.ir import Unplaced
 from imageworks.plan.placement import gpus_of
 from imageworks.plan.roles import Scene, Tables, failure
 from imageworks.plan.rules import is_named, label
-from imageworks.plan.text import gib_needed, gib_usable, joined
+from imageworks.plan.text import gib_needed, gib_usable, joined, size_word
+from imageworks.plan.ways_out import Case, fixed_part, ways_out
+from imageworks.values import dataclass
+
+MOST_NAMES = 3
+"""Profiles that are named as machines where a model fits; those with the smallest GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,24 @@ def _sums(loaded: Loaded, acts: Sequence[Act], empty: Mapping[str, Sequence[Act]
         found = [act for act in acts if _too_large(act.scene.unplaced.get(model_id))]
         needing = [act for act in found if _needed(loaded, model_id, act, empty)]
         if needing:
-            best = max(needing, key=lambda act: (act.scene.where.budget, act.name))
-            yield _sum(loaded, model_id, best, [act.name for act in needing if act is not best])
+            best = max(needing, key=lambda act: _nearest(act, model_id))
+            placed = [act for act in acts if model_id in act.scene.placed]
+            yield _sum(
+                model_id,
+                best,
+                [act.name for act in needing if act is not best],
+                [act.name for act in sorted(placed, key=lambda act: (act.scene.where.budget, act.name))],
+            )
+
+
+def _nearest(act: Act, model_id: str) -> tuple[bool, int, str]:
+    """Order of the profiles that a model does not fit: a GPU before the host, then the one with the most room."""
+    where, on_gpu = act.scene.where, act.scene.unplaced[model_id].code == "IW410"
+    return on_gpu, where.budget if on_gpu else where.profile.host_memory, act.name
 
 
 def _too_large(item: Unplaced | None) -> bool:
-    return item is not None and item.code == "IW410" and bool(item.memory.terms)
+    return item is not None and item.code in {"IW410", "IW412"} and bool(item.memory.terms)
 
 
 def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequence[Act]]) -> bool:
@@ -94,19 +111,43 @@ def _needed(loaded: Loaded, model_id: str, act: Act, empty: Mapping[str, Sequenc
     return pinned or any(act in empty.get(role, ()) for role in model.roles)
 
 
-def _sum(loaded: Loaded, model_id: str, act: Act, others: Sequence[str]) -> Diagnostic:
-    where, item = act.scene.where, act.scene.unplaced[model_id]
-    gpus = gpus_of(act.scene.facts[model_id], where)
-    sums = shortfalls.of_model(loaded, where, item.memory, gpus)
-    needed, usable = gib_needed(item.memory.total), gib_usable(where.room(gpus) * gpus)
+def _sum(model_id: str, act: Act, others: Sequence[str], elsewhere: Sequence[str]) -> Diagnostic:
+    scene, where, item = act.scene, act.scene.where, act.scene.unplaced[model_id]
+    facts, loaded, on_host = scene.facts[model_id], scene.loaded, item.code == "IW412"
+    gpus = gpus_of(facts, where)
+    sums = (
+        shortfalls.on_host(loaded, where, item.memory)
+        if on_host
+        else shortfalls.of_model(loaded, where, item.memory, gpus)
+    )
+    starved = shortfalls.of_kv(facts) if sums.excess <= 0 else None
+    if starved is not None:
+        return _starved(facts, starved)
+    usable = where.profile.host_memory if on_host else where.room(gpus) * gpus
     place = loaded.key("models", model_id)
-    excuse = "keep: grace" if loaded.stack.models[model_id].keep == "pinned" else "may_be_missing_on in its roles"
+    case = Case(loaded, facts, where, item.memory, elsewhere[:MOST_NAMES], on_host)
+    excuse = "keep: grace" if facts.model.keep == "pinned" else "may_be_missing_on in its roles"
+    named = f"the host memory of {where.name}" if on_host else where.name
+    notes = (f"nor {joined(others, 'or')}" if others else "", fixed_part(case))
+    return Diagnostic(
+        item.code,
+        f"{model_id} does not fit {named}: {gib_needed(sums.excess)} GiB short",
+        Label(place, f"{gib_needed(item.memory.total)} GiB needed, {gib_usable(usable)} usable") if place else None,
+        notes=tuple(note for note in notes if note),
+        fixes=(*ways_out(case), Fix(excuse)),
+        sums=(sums,),
+    )
+
+
+def _starved(facts: Facts, sums: Shortfall) -> Diagnostic:
+    """The model itself fits, the KV cache that it declares does not hold one request."""
+    (request,), (held,) = sums.needed, sums.available
+    size = size_word(request.amount * (facts.kv_bytes_per_token or 0))
     return Diagnostic(
         "IW410",
-        f"{model_id} does not fit {where.name}: {gib_needed(sums.excess)} GiB short",
-        Label(place, f"{needed} GiB needed, {usable} usable") if place else None,
-        notes=(f"nor {joined(others, 'or')}",) if others else (),
-        fixes=(Fix("a smaller file of it, a shorter context, or a lower concurrency"), Fix(excuse)),
+        f"the declared KV cache of {facts.id} cannot hold one request",
+        Label(held.span, f"{held.amount} tokens, a request may have {request.amount}") if held.span else None,
+        fixes=(Fix(f"kv: {size} or more"), Fix("remove kv: it then follows from context and concurrency")),
         sums=(sums,),
     )
 

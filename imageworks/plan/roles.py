@@ -7,14 +7,15 @@ fallback roles follow in declared order. A model is rejected with its reason, ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.model.loaded import Loaded
+from imageworks.plan import conversation
 from imageworks.plan.contracts import Proof, lacks, proof, reach
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import MIB, Candidate, PlannedModel, PlannedRole, Rejected, Unplaced
 from imageworks.plan.placement import Ground
 from imageworks.plan.text import gib
+from imageworks.values import dataclass
 
 BITS = {
     "fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "fp8": 8.0, "int8": 8.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7,
@@ -90,6 +91,8 @@ def _role(scene: Scene, name: str) -> PlannedRole:
         deadline_s=role.deadline,
         fallback=tuple(role.fallback),
         urgency=URGENCY[role.urgency],
+        history=conversation.history(scene.loaded.stack.proxy, role),
+        images=conversation.images(scene.loaded.stack.proxy, role),
     )
 
 

@@ -7,7 +7,6 @@ resident that shuts out another model), IW407 (GPUs of unknown size) and IW411 (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
@@ -16,7 +15,8 @@ from imageworks.plan import shortfalls
 from imageworks.plan.company import HOST, Sizes, fits, pools
 from imageworks.plan.ir import PlannedModel, Unplaced
 from imageworks.plan.placement import Ground, Outcome
-from imageworks.plan.text import gib, gib_needed, gib_usable, joined, plural
+from imageworks.plan.text import gib_needed, gib_usable, joined, plural
+from imageworks.values import dataclass
 
 FULL = "concurrent_full"
 
@@ -91,6 +91,8 @@ def check_groups(
             index = loaded.stack.groups[group].profiles.index(where.name)
             sums = tuple(shortfalls.of_group(loaded, where, item.pool, item.parts) for item in large)
             told = next(map(shortfalls.told, sums), "cannot all be loaded here")
+            counted = _counted(members, where, least)
+            sums += (shortfalls.of_number(loaded, where, counted),) if len(counted) > where.at_once else ()
             yield Diagnostic(
                 "IW411",
                 f"group {group} does not fit {where.name}",
@@ -138,8 +140,13 @@ def smallest_drop(parts: Mapping[str, int], excess: int) -> tuple[str, ...]:
     return min(enough, key=lambda names: sum(parts[name] for name in names))
 
 
+def _counted(members: frozenset[str], where: Ground, least: Mapping[str, Sizes]) -> Sequence[str]:
+    """The members that max_concurrent_models counts."""
+    return [name for name in sorted(members) if name in least and (HOST in least[name]) == (not where.devices)]
+
+
 def _too_many(members: frozenset[str], where: Ground, least: Mapping[str, Sizes]) -> Iterator[str]:
-    counted = [name for name in members if name in least and (HOST in least[name]) == (not where.devices)]
+    counted = _counted(members, where, least)
     if len(counted) > where.at_once:
         yield f"{where.name} loads at most {where.at_once} at once, the group counts {len(counted)}"
 
@@ -154,13 +161,14 @@ def check_sleepers(loaded: Loaded, where: Ground, placed: Mapping[str, PlannedMo
     if total <= room or not is_named(loaded, where.name):
         return
     name = max(asleep, key=lambda item: (asleep[item], item))
-    terms = " + ".join(f"{each} {gib(size)}" for each, size in sorted(asleep.items()))
+    sums = shortfalls.of_group(loaded, where, HOST, dict(sorted(asleep.items())))
     yield Diagnostic(
         "IW412",
         f"sleeping models do not fit the host memory of {where.name}",
-        label(loaded, ("models", name, "sleep"), f"{terms} = {gib_needed(total)} GiB > {gib_usable(room)}"),
+        label(loaded, ("models", name, "sleep"), shortfalls.told(sums)),
         notes=("at level 1 the weights of a sleeping model lie in host_memory, and all may sleep at once",),
         fixes=(Fix("sleep: level2  reads the weights from disk again"), Fix(f"profiles.{where.name}.host_memory")),
+        sums=(sums,),
     )
 
 

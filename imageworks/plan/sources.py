@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from posixpath import basename
 
 from imageworks.model.sources import HfSource, OllamaSource, PackageSource, PathSource, SameAsSource, Source
 from imageworks.model.stack import Model, Template
 from imageworks.plan.ir import Need, PackageFile
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ effects worth telling: where a model runs, how long its context is, what it take
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Span
 from imageworks.model.loaded import BUILT_IN, Loaded, Place
 from imageworks.plan.diff import Path, compare
 from imageworks.plan.ir import Plan, PlannedModel
 from imageworks.plan.text import size_word
+from imageworks.values import dataclass
 
 _LONGEST = 60
 

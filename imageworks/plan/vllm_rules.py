@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label, Severity, Span
 from imageworks.model.closest import closest, renaming
 from imageworks.model.loaded import Loaded
-from imageworks.model.vllm_table import PINNED, VllmFlag, VllmTable, table
+from imageworks.model.vllm_table import PINNED, VllmFlag, VllmTable, newer_with, table
 from imageworks.plan import vllm_networks
 from imageworks.plan.contracts import images_max
 from imageworks.plan.facts import Facts
 from imageworks.plan.text import plural
 from imageworks.plan.vllm_values import Complaint, complaint, unknown_word
+from imageworks.values import dataclass
 
 FLAGS = "vllm"
 _GPUS = "the profile's GPUs and tensor_parallel_above"
@@ -139,7 +139,7 @@ def _single(model: _Model) -> Iterator[Diagnostic]:
 
 
 def _unnamed(model: _Model, name: str, value: Any) -> Diagnostic:
-    """A name that is no flag: the negative of one, a part of one, or misspelt."""
+    """A name that is no flag: the negative of one, a part of one, one of another version, or misspelt."""
     place, version = model.key(name), model.table.version
     plain = name.lstrip("-").replace("_", "-")
     positive = model.table.find(plain[3:]) if plain.startswith("no-") else None
@@ -152,11 +152,36 @@ def _unnamed(model: _Model, name: str, value: Any) -> Diagnostic:
     if whole is not None and whole.type in {"map", "json", "json_or_text"}:
         keys = f"{whole.name}: {{{name.partition('.')[2]}: …}}"
         return model.wrong(f"`{name}` is a part of a flag", place, "flags with parts are maps", fix=Fix(keys))
+    if (other := _of_another_version(model, name, plain)) is not None:
+        return other
     near = closest(plain, model.table.flags)
     label = f"did you mean `{near}`?" if near else f"vLLM {version} has no flag of this name"
     note = f"vLLM {version} stops at start on a flag it does not know"
     return model.wrong(
         f"unknown vLLM flag `{name}`", place, label, note, fix=_renamed(place, plain, near, model.table.flags)
+    )
+
+
+def _of_another_version(model: _Model, name: str, plain: str) -> Diagnostic | None:
+    """A flag that vLLM had before the pinned version, or has since a later one that we know."""
+    place, version = model.key(name), model.table.version
+    names = [plain, plain.removeprefix("no-")]
+    gone = next((model.table.removed[one] for one in names if one in model.table.removed), None)
+    if gone is not None:
+        label = f"use {gone.use}" if gone.use else f"vLLM {version} has no flag of this name"
+        note = f"vLLM {version} stops at start on a flag it does not know"
+        message = f"vLLM flag `{name}` was removed in {gone.version}"
+        return model.wrong(message, place, label, note, fix=Fix(gone.use or "remove it"))
+    new = next((flag for one in names if (flag := newer_with(one, version)) is not None), None)
+    if new is None:
+        return None
+    pinned = model.loaded.value("backends", FLAGS, "version")
+    return model.wrong(
+        f"vLLM flag `{name}` is there since {new.since}",
+        place,
+        f"vLLM {version} stops at start on it",
+        fix=Fix(f"remove it, or install vLLM {new.since} and say so in backends.vllm.version"),
+        secondary=Label(pinned, "the version that is checked against") if pinned else None,
     )
 
 

@@ -8,12 +8,13 @@ load replaces them (docs/decisions/010). `vram.total` replaces the whole sum.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from imageworks.plan.facts import Facts
 from imageworks.plan.ir import GIB, Memory, Term
 from imageworks.plan.text import gib, plural
+from imageworks.values import dataclass
 
 Kind = Literal["gpu", "cpu", "remote"]
 

@@ -7,10 +7,10 @@ turns a plan into artifacts; it must not read files, clocks or the environment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from imageworks.plan.ir import Plan
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NewType
 
 from imageworks import contract
@@ -22,6 +21,7 @@ from imageworks.targets.llama_swap_sets import together
 from imageworks.targets.places import HEADER, STATE
 from imageworks.targets.quoting import Comment, QuotingError, comment, shell_word
 from imageworks.targets.templating import render
+from imageworks.values import dataclass
 
 NAME = "llama-swap"
 PATH = "llama-swap.yaml"

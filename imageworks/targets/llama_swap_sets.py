@@ -7,9 +7,9 @@ the host's memory, and the number of models at once. A set that is missing costs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks.plan.ir import MIB, Plan, PlannedModel
+from imageworks.values import dataclass
 
 EXACT = 12
 """Up to so many models every largest set is listed; beyond, one for each model."""

@@ -6,12 +6,12 @@ execspec, supervisord and systemd share. Relative ways only: no file is looked a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from imageworks.diagnostics.model import Span
 from imageworks.plan.ir import Launch, Plan, PlannedModel
 from imageworks.targets.quoting import SafeName, safe_name
+from imageworks.values import dataclass
 
 HEADER = "generated from stack.yaml by imageworks compile; do not edit"
 STATE = ".imageworks"

@@ -21,11 +21,16 @@ NAME = "plan"
 SCHEMA = 1
 
 
+ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in ATOMS:
+        return value
     if isinstance(value, Span):
         return place(value)
     if dataclasses.is_dataclass(value):
-        data = {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        data = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
         if "span" in data:
             data["at"] = data.pop("span")
         return data | {"total": value.total} if isinstance(value, Memory) else data

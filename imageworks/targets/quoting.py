@@ -31,14 +31,15 @@ ShellWord = NewType("ShellWord", str)
 Comment = NewType("Comment", str)
 """The text of a comment line, in any of these formats."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SAFE_PATH = re.compile(r"[A-Za-z0-9_./-]+")
-_INI_REFUSED = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-_UNIT_REFUSED = re.compile("[\x00\ud800-\udfff]")
-_BARE_REFUSED = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_UNIT_CONTROL = re.compile("[\x01-\x1f\x7f]")
-_UNPRINTABLE = re.compile(r"[\\]|[^ -~\u00a1-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\ud7ff\uf900-\ufffc]")
-_PREFIX = re.compile(r"(?:/|%[hSCEt])(?:[A-Za-z0-9 ._/@+~-]|%%|%[huUSCEt])*")
+# Compiled by re when first used: most runs need few of them, and the one of characters takes a millisecond.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_SAFE_PATH = r"[A-Za-z0-9_./-]+"
+_INI_REFUSED = "[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]"
+_UNIT_REFUSED = "[\x00\ud800-\udfff]"
+_BARE_REFUSED = "[\x00-\x1f\x7f\ud800-\udfff]"
+_UNIT_CONTROL = "[\x01-\x1f\x7f]"
+_UNPRINTABLE = r"[\\]|[^ -~\u00a1-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\ud7ff\uf900-\ufffc]"
+_PREFIX = r"(?:/|%[hSCEt])(?:[A-Za-z0-9 ._/@+~-]|%%|%[huUSCEt])*"
 
 
 class QuotingError(ValueError):
@@ -49,21 +50,21 @@ class QuotingError(ValueError):
         self.rule = rule
 
 
-def _refuse(pattern: re.Pattern[str], rule: str, text: str) -> None:
-    if pattern.search(text):
+def _refuse(pattern: str, rule: str, text: str) -> None:
+    if re.search(pattern, text):
         raise QuotingError(rule, text)
 
 
 def safe_name(text: str) -> SafeName:
     """A program, profile or stack name. Raises QuotingError outside `[A-Za-z0-9][A-Za-z0-9_.-]*`."""
-    if not _NAME.fullmatch(text):
+    if not re.fullmatch(_NAME, text):
         raise QuotingError("a name may hold only letters, digits, `_`, `.` and `-`", text)
     return SafeName(text)
 
 
 def safe_way(text: str) -> SafeName:
     """A relative way such as `../..`. Raises QuotingError outside letters, digits and `_./-`."""
-    if not _SAFE_PATH.fullmatch(text):
+    if not re.fullmatch(_SAFE_PATH, text):
         raise QuotingError("a way between folders may hold only letters, digits and `_./-`", text)
     return SafeName(text)
 
@@ -82,7 +83,7 @@ def ini_word(text: str) -> IniWord:
 
 def ini_path(relative: str) -> IniPath:
     """`%(here)s/<relative>`. Raises QuotingError unless `relative` is of the safe alphabet."""
-    if not _SAFE_PATH.fullmatch(relative):
+    if not re.fullmatch(_SAFE_PATH, relative):
         raise QuotingError("a path in supervisord.conf may hold only letters, digits and `_./-`", relative)
     return IniPath(f"%(here)s/{relative}")
 
@@ -95,7 +96,7 @@ def ini_path_word(path: IniPath) -> IniWord:
 def _unit_escape(text: str) -> str:
     _refuse(_UNIT_REFUSED, "a unit file cannot carry NUL or lone surrogates", text)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return _UNIT_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
+    return re.sub(_UNIT_CONTROL, lambda match: f"\\x{ord(match[0]):02x}", escaped)
 
 
 def unit_word(text: str) -> UnitWord:
@@ -126,7 +127,7 @@ def prefix_problem(prefix: str) -> str | None:
     """Why `prefix` cannot be the stack's folder in a unit, or None. Specifiers %h %u %U %S %C %E %t and %% are meant."""
     if not prefix.startswith(("/", "%")):
         return "it must be absolute: start with `/` or a specifier such as %h"
-    if not _PREFIX.fullmatch(prefix) or prefix != prefix.strip():
+    if not re.fullmatch(_PREFIX, prefix) or prefix != prefix.strip():
         return "it may hold letters, digits, blanks, `._/@+~-` and the specifiers %h %u %U %S %C %E %t %%"
     return None
 
@@ -168,4 +169,6 @@ def shell_word(text: str) -> ShellWord:
 
 def comment(text: str) -> Comment:
     """`text` on one comment line: whatever could end the line or join the next becomes `?`; a comment is never refused."""
-    return Comment(_UNPRINTABLE.sub("?", text))
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return Comment(text)
+    return Comment(re.sub(_UNPRINTABLE, "?", text))

@@ -1,11 +1,12 @@
 """Which targets there are, and the files of a plan from all that are switched on.
 
 Owns the order of targets and the refusal of two files at one place. A new target is one module of
-`artifact.Target` and one line here.
+`artifact.Target` and one line here, or an entry point of an installed package (`plugins`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
@@ -39,7 +40,15 @@ def _targets() -> tuple[tuple[Target, Callable[[Options], bool]], ...]:
 
 def check(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
     """What stands in the way of `emit`: options whose values a target's format cannot carry."""
-    return (*_check_systemd(plans), *_check_llama_swap(plans))
+    return (*_check_systemd(plans), *_check_llama_swap(plans), *_check_plugins(plans))
+
+
+def _check_plugins(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
+    if not any(plan.options.plugins for plan in plans):
+        return ()
+    from imageworks.targets import plugins  # noqa: PLC0415 - looking for installed packages takes time
+
+    return plugins.check(plans)
 
 
 def _check_systemd(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
@@ -90,8 +99,11 @@ def emit(plan: Plan, plans: Sequence[Plan]) -> tuple[Artifact, ...]:
     targets write one file.
     """
     files = [file for target, wanted in _targets() if wanted(plan.options) for file in target.emit(plan, plans)]
-    paths = [file.path for file in files]
-    twice = {path for path in paths if paths.count(path) > 1}
+    if plan.options.plugins:
+        from imageworks.targets import plugins  # noqa: PLC0415 - as above
+
+        files += plugins.emit(plan, plans)
+    twice = [path for path, count in Counter(file.path for file in files).items() if count > 1]
     if twice:
         raise ValueError(f"written twice: {', '.join(sorted(twice))}")
     return tuple(sorted(files, key=lambda file: file.path))

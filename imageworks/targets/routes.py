@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from imageworks import contract
+from imageworks.plan import ir
 from imageworks.plan.ir import MIB, Plan, PlannedModel, PlannedRole
 from imageworks.targets.artifact import Artifact
 from imageworks.targets.execspec import secret
@@ -56,6 +58,7 @@ def route(plan: Plan, model: PlannedModel) -> contract.Route:
         set=model.params_set,
         strip=model.params_strip,
         variants=model.variants,
+        image_tokens=model.image_tokens,
         key=secret(model.key) if model.key else None,
     )
 
@@ -73,7 +76,23 @@ def role_table(role: PlannedRole) -> contract.RoleTable:
         max_tokens=role.max_tokens,
         deadline_s=role.deadline_s,
         urgency=role.urgency,
+        history=_history(role.history),
+        images=contract.ImageRule(*_values(role.images)),
     )
+
+
+def _history(rules: ir.History) -> contract.History:
+    return contract.History(*(rule and contract.HistoryRule(*_values(rule)) for rule in _values(rules)))
+
+
+def _client(key: ir.ClientKey) -> contract.ClientKey:
+    name, given, *rest = _values(key)
+    return contract.ClientKey(name, secret(given), *rest)
+
+
+def _values(value: Any) -> list[Any]:
+    """The fields of a dataclass in order: the plan's and the contract's have the same."""
+    return [getattr(value, item.name) for item in dataclasses.fields(value)]
 
 
 def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
@@ -85,7 +104,17 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
         plan_hash=plan.hash,
         bundle_hash=plan.bundle.hash,
         proxy=contract.ProxySettings(
-            proxy.host, proxy.port, proxy.body_limit, proxy.queue, proxy.queue_wait_s, proxy.drain_s
+            proxy.host,
+            proxy.port,
+            proxy.body_limit,
+            proxy.queue,
+            proxy.queue_wait_s,
+            proxy.drain_s,
+            proxy.completions,
+            proxy.parameters,
+            _history(proxy.history),
+            contract.ImageRule(*_values(proxy.images)),
+            tuple(_client(key) for key in proxy.keys),
         ),
         policy=contract.Policy(
             policy.strategy,
@@ -99,7 +128,7 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
         routes={model.id: route(plan, model) for model in plan.models},
         unplaced={one.id: one.reason for one in plan.unplaced},
         roles={each.profile: {role.name: role_table(role) for role in each.roles} for each in plans},
-        leases=contract.Leases(**dataclasses.asdict(plan.leases)),
+        leases=contract.Leases(*_values(plan.leases)),
         roots={root.name: contract.Root(env=root.env, default=root.default) for root in plan.roots},
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from imageworks.plan.ir import Plan
 from imageworks.targets.artifact import Artifact
@@ -25,6 +24,7 @@ from imageworks.targets.quoting import (
     safe_name,
 )
 from imageworks.targets.templating import render
+from imageworks.values import dataclass
 
 NAME = "supervisord"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from imageworks.plan.ir import Plan
 from imageworks.targets.artifact import Artifact
@@ -31,6 +30,7 @@ from imageworks.targets.quoting import (
     unit_word_below,
 )
 from imageworks.targets.templating import render
+from imageworks.values import dataclass
 
 NAME = "systemd"
 # The unit's own deadline lies behind the supervisor's, so that the program's own stop is seen first.

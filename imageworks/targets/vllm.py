@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from imageworks import contract
 from imageworks.plan.ir import Flag, Launch, Plan, PlannedModel
@@ -26,6 +25,7 @@ from imageworks.targets.quoting import (
     shell_word,
 )
 from imageworks.targets.templating import render
+from imageworks.values import dataclass
 
 NAME = "vllm"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

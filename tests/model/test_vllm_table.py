@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from imageworks.model import vllm_table
 from imageworks.model.stack import VllmBackend
-from imageworks.model.vllm_table import PINNED, VllmFlag, VllmTable, decode, table
+from imageworks.model.vllm_table import PINNED, Removed, VllmFlag, VllmTable, decode, newer_with, table
 
 FOLDER = Path(vllm_table.__file__).parent / "vllm"
 TYPES = {"switch", "text", "int", "float", "amount", "amount_or_auto", "json", "json_or_text", "map", "lora"}
@@ -74,6 +75,33 @@ def test_what_the_real_parser_said_stands_in_the_table() -> None:
     assert flags["runner"].choices == ("auto", "draft", "generate", "pooling")
     assert "hermes" in flags["tool-call-parser"].known
     assert flags["disable-cascade-attn"].deprecated.endswith("It will be removed in v0.33.0.")
+
+
+@pytest.mark.parametrize("version", sorted(PINNED))
+def test_what_stands_in_for_a_removed_flag_exists(version: str) -> None:
+    found = known(version)
+    assert not found.removed.keys() & found.flags.keys()
+    for gone in (one for one in found.removed.values() if one.use):
+        name, keys = re.match(r"([a-z-]+)(?:: \{(\w+))?", gone.use).groups()  # type: ignore[union-attr]
+        assert name in found.flags
+        assert keys is None or keys in found.flags[name].keys
+
+
+def test_since_and_removed_are_what_the_parsers_of_each_version_said() -> None:
+    """Read by hand in the sources: swap-space is in 0.17.1 and not in 0.18.1, log-level in 0.31.0 and not in 0.30.0."""
+    found = known("0.32.0")
+    assert found.removed["swap-space"] == Removed("0.18")
+    assert found.removed["override-pooler-config"] == Removed("0.12", "pooler-config")
+    assert (found.flags["log-level"].since, found.flags["grpc-port"].since) == ("0.31", "0.32")
+    assert found.flags["max-model-len"].since == ""
+
+
+def test_a_newer_table_is_asked_for_what_this_one_lacks() -> None:
+    newer = newer_with("grpc-port", "0.31.0")
+    assert newer is not None
+    assert newer.since == "0.32"
+    assert newer_with("grpc-port", "0.32.0") is None
+    assert newer_with("elephant", "0.31.0") is None
 
 
 def test_a_table_that_was_edited_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,10 @@ def test_two_groups_cannot_divide_one_profile(read: Read, known: Known, one: One
     assert found.message == "groups g and h both divide the memory of card"
     assert found.primary is not None
     assert found.primary.text == "divides it again"
+    (sums,) = found.sums
+    assert [term.name for term in sums.needed] == ["group g", "group h"]
+    assert all(term.span is not None for term in (*sums.needed, *sums.available))
+    assert sums.excess == sum(term.amount for term in sums.available)  # it would be given away twice
 
 
 models = st.dictionaries(

@@ -31,6 +31,8 @@ CASES = {
     "IW408": CARD.replace('gpus: 1, vram: ">=16GiB"', 'vram: ">=16GiB"') + "models: {}\n",
     "IW410": CARD.replace("16GiB", "9GiB") + PAIR.replace("context: 1024}", "keep: pinned}"),
     "IW411": CARD.replace("16GiB", "14GiB") + PAIR + "groups:\n  both: {models: [a, b], profiles: [card]}\n",
+    "IW412": CARD
+    + PAIR.replace("vllm, source: {path: o/b}", "llamacpp, source: {path: o/b}, placement: cpu, keep: pinned"),
     "IW413": CARD + PAIR.replace("quantization: fp8", "capabilities: [chat, vision], roles: {judge: 50}"),
     "IW414": CARD + PAIR.replace("1024", "300_000"),
     "IW415": CARD + PAIR.replace("1024}", "1024, pin: {port: {value: 8100, because: habit}}}"),

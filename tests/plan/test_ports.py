@@ -98,6 +98,12 @@ def test_a_range_that_just_suffices_is_silent_and_one_less_is_an_error(
     assert found.primary is not None
     assert found.primary.text == "24001 to 24002 has 2, 1 of them pinned or the proxy's"
     assert found.fixes[0].text == "last: 24003 or more"
+    (sums,) = found.sums
+    assert [(term.name, term.amount, term.span and term.span.line) for term in (*sums.needed, *sums.available)] == [
+        ("models", 2, text[: text.index("models:")].count("\n") + 1),
+        ("range", 2, text.count("\n") + 1),
+        ("taken", -1, text[: text.index("bind:")].count("\n") + 1),
+    ]
 
 
 def test_a_range_that_ends_before_it_begins_has_no_port(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imageworks.diagnostics.model import Diagnostic
+from imageworks.diagnostics.model import Diagnostic, Unit
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import LockedModel
 from imageworks.plan.company import HOST, Pools, Sizes
@@ -155,7 +155,8 @@ def test_too_many_sets_are_bounded_and_the_fullest_is_shown() -> None:
     (shown,) = found.sets
     assert shown.used_mib == 20_000
     assert found.bound == (
-        "too many sets to list, none with more than 4 models or 19.53 GiB of GPU 0; shown is the fullest found"
+        "more than 64 sets, so they are not listed: none has more than 4 models, none leaves less than 0 MiB of a GPU; "
+        "shown is the fullest of all"
     )
     assert len(found.refused) <= MOST
 
@@ -197,6 +198,16 @@ def test_more_pinned_models_than_may_be_loaded_are_refused(read: Read, known: Kn
     found = one(read(text, a=known(2), b=known(2), c=known(1)), "IW418")
     assert found.primary is not None
     assert found.primary.text == "2 models, 1 at once"
+    (sums,) = found.sums
+    assert (sums.unit, sums.excess) == (Unit.MODELS, 1)
+    assert [(term.name, term.amount, term.span and term.span.line) for term in sums.needed] == [("a", 1, 6), ("b", 1, 7)]
+    assert [(term.name, term.amount, term.span and term.span.line) for term in sums.available] == [("at once", 1, 4)]
+
+
+def test_two_that_are_kept_apart_are_no_sum(read: Read, known: Known, one: One) -> None:
+    text = CARD.format(k=2, keep=", keep: pinned, coexist: {never: [a]}", more="")
+    found = one(read(text, a=known(2), b=known(2), c=known(1)), "IW418")
+    assert found.sums == ()
 
 
 def test_a_group_must_fit_beside_what_is_pinned(read: Read, known: Known, one: One) -> None:

@@ -155,7 +155,8 @@ def test_the_sum_of_a_needed_model_is_shown_once_for_the_nearest_profile(read: R
     text = EMPTY.replace("models:", '  tiny: {match: {gpus: 1, vram: ">=8GiB <12GiB"}}\nmodels:')
     found = one(read(text, big=known(14)), "IW410")
     assert found.message == "big does not fit card: 4.8 GiB short"
-    assert found.notes == ("nor tiny",)
+    rest = "no shorter context and no lower concurrency is enough: all but the KV cache is 15.50 GiB"
+    assert found.notes == ("nor tiny", rest)
     (sums,) = found.sums
     assert (sums.needed[0].name, sums.needed[0].amount, sums.needed[0].why) == ("weights", 14 << 30, "lock: the files")
     assert [(term.name, term.span and term.span.line) for term in sums.available] == [("GPU", 4), ("headroom", 4)]

@@ -116,6 +116,8 @@ def test_a_group_that_does_not_fit_says_the_sum_and_what_to_drop(read: Read, kno
 def test_a_group_larger_than_the_profile_allows(read: Read, known: Known, one: One) -> None:
     found = one(read(trio(2, "concurrent_limited", groups=GROUP), a=known(1), b=known(1), c=known(1)), "IW411")
     assert found.notes == ("card loads at most 2 at once, the group counts 3",)
+    (sums,) = found.sums
+    assert ([term.name for term in sums.needed], sums.available[0].amount, sums.excess) == (["a", "b", "c"], 2, 1)
 
 
 def test_a_group_with_a_model_that_is_left_out(read: Read, known: Known, one: One) -> None:

@@ -286,7 +286,46 @@ def test_completions_and_parameters_reach_the_proxy(planned: Callable[..., Plan]
 
 
 def test_the_tokens_of_an_image_are_those_of_the_largest_edge_it_may_get(read: Read, known: Any) -> None:
-    text = HEAD + A.replace("4096", "16384") % ", capabilities: [chat, vision], roles: {caption: 1, judge: 1}"
+    text = HEAD + A.replace("4096", "8192") % ", capabilities: [chat, vision], roles: {caption: 1, judge: 1}"
     plans, findings = resolve(read(text, a=known(4)))
     assert plans, findings
     assert route(next(plan for plan in plans if plan.profile == "two"), "a")["image_tokens"] == (1536 // 32) ** 2
+
+
+def test_keys_of_clients_reach_the_proxy_as_references(planned: Callable[..., Plan]) -> None:
+    more = """
+secrets: {STUDIO: {env: IMAGEWORKS_STUDIO}}
+proxy:
+  bind: 0.0.0.0:8100
+  auth:
+    keys:
+      all: {key: {secret: STUDIO}}
+      phone: {key: {secret: STUDIO}, may: {roles: [caption], admin: true}, rate: 2/s, tokens: 3M/day, concurrency: 2, expires: 2027-06-30}
+      some: {key: {secret: STUDIO}, may: {models: [a]}, rate: 60/h}
+"""
+    everything, phone, some = table(planned(A % "", more))["proxy"]["keys"]
+    secret = {"name": "STUDIO", "env": "IMAGEWORKS_STUDIO"}
+    assert everything == {"name": "all", "secret": secret}
+    assert phone == {
+        "name": "phone",
+        "secret": secret,
+        "roles": ["caption"],
+        "models": [],
+        "admin": True,
+        "rate_per_minute": 120.0,
+        "tokens_per_day": 3_000_000,
+        "concurrency": 2,
+        "expires": "2027-06-30",
+    }
+    assert some == {"name": "some", "secret": secret, "models": ["a"], "rate_per_minute": 1.0}
+
+
+def test_open_to_the_network_wants_a_key() -> None:
+    outcome = load("stack.yaml", MemoryFiles({"stack.yaml": HEAD + A % "" + "proxy: {bind: 0.0.0.0:8100}\n"}), "studio")
+    assert [item.code for item in outcome.diagnostics] == ["IW330"]
+
+
+def test_a_key_for_what_is_not_there_is_a_finding() -> None:
+    text = HEAD + A % "" + "proxy: {auth: {keys: {me: {key: {secret: NOPE}, may: {roles: [chta], models: [b]}}}}}\n"
+    outcome = load("stack.yaml", MemoryFiles({"stack.yaml": text}), "studio")
+    assert sorted(item.code for item in outcome.diagnostics) == ["IW302", "IW302", "IW305"]

@@ -194,15 +194,45 @@ def test_a_deprecated_flag_is_a_warning_that_says_why(findings: Findings) -> Non
     assert "removed in v0.33.0" in found.notes[0]
 
 
-@pytest.mark.parametrize("version", ["0.31.0", "0.320", '"1.0"'])
+@pytest.mark.parametrize("version", ["0.30.0", "0.320", '"1.0"'])
 def test_a_version_without_a_table_names_those_that_have_one(findings: Findings, version: str) -> None:
     text = stack("elephant: true") + f"backends:\n  vllm: {{version: {version}}}\n"
     (found,) = findings(text)
     assert found.code == "IW504"
     assert found.primary is not None
-    assert found.primary.text == "known: 0.32.0"
+    assert found.primary.text == "known: 0.31.0 0.32.0"
     assert place(found) == (12, 19)
     assert findings(stack() + 'backends:\n  vllm: {version: "0.32.0"}\n') == ()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message", "fix"),
+    [
+        ("swap-space: 4", "vLLM flag `swap-space` was removed in 0.18", "remove it"),
+        ("--swap_space: 4", "vLLM flag `--swap_space` was removed in 0.18", "remove it"),
+        ("no-enable-lora-bias: true", "vLLM flag `no-enable-lora-bias` was removed in 0.11", "remove it"),
+        (
+            "guided-decoding-backend: auto",
+            "vLLM flag `guided-decoding-backend` was removed in 0.12",
+            "structured-outputs-config: {backend: …}",
+        ),
+    ],
+)
+def test_a_flag_of_an_older_vllm_is_told_with_what_stands_in(
+    findings: Findings, flag: str, message: str, fix: str
+) -> None:
+    (found,) = findings(stack(f'"{flag.partition(":")[0]}":{flag.partition(":")[2]}'))
+    assert (found.code, found.message, found.fixes[0].text) == ("IW501", message, fix)
+    assert place(found) == (10, 7)
+
+
+def test_a_flag_newer_than_the_pinned_version_names_the_version_that_brought_it(findings: Findings) -> None:
+    older = "backends:\n  vllm: {version: 0.31.0}\n"
+    (found,) = findings(stack("custom-histogram-buckets: {}") + older)
+    assert found.message == "vLLM flag `custom-histogram-buckets` is there since 0.32"
+    assert found.secondary[0].span.line == 12
+    assert findings(stack("custom-histogram-buckets: {}")) == ()
+    assert findings(stack("log-level: DEBUG") + older) == ()  # came with 0.31
 
 
 def test_flags_of_other_backends_are_not_looked_at(read: Read) -> None:
@@ -278,7 +308,9 @@ CASES = {
     "needs": stack("enable-auto-tool-choice: true"),
     "derived": stack("limit-mm-per-prompt: {image: 4}"),
     "plugin": stack("tool-call-parser: elephant"),
-    "version": stack() + "backends:\n  vllm: {version: 0.31.0}\n",
+    "version": stack() + "backends:\n  vllm: {version: 0.30.0}\n",
+    "removed": stack("swap-space: 4", "guided-decoding-backend: auto"),
+    "newer": stack("log-level: DEBUG", "custom-histogram-buckets: {}") + "backends:\n  vllm: {version: 0.31.0}\n",
 }
 
 

@@ -5,7 +5,7 @@ Owns the shape only; the texts stand in one file for each hundred (`iw1xx` … `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,19 @@ CODES: Mapping[str, Code] = {
         "source: {path: /srv/models/Qwen3}",
         "source: {path: Qwen3}   # and in stack.local.yaml  roots: {models: {default: /srv/models}}",
     ),
+    "IW305": Code(
+        "a secret where its value would be written, or that is not declared",
+        (
+            "A secret is declared by name under `secrets:`, with the variable, file or systemd credential that holds it, and given as `{secret: NAME}`. Its value is read when a program starts: into the environment of a program that we start (`env`), or as the bearer token of a remote server (`key`). Everything else in this file ends in generated files, command lines or answers, so a secret is refused there.",
+            "A secret has exactly one source: `env`, `file` or `credential`.",
+        ),
+        "vllm: {api-key: {secret: API_KEY}}",
+        "secrets: {API_KEY: {env: IMAGEWORKS_API_KEY}}\nmodels:\n  far: {backend: openai, url: 'https://llm.example.org', key: {secret: API_KEY}}",
+    ),
     "IW306": Code(
         "a secret stands in the file",
         (
-            "The text looks like a key of a service. This file is committed and its values are copied into generated files. The text is masked in what is printed here. If the file was ever pushed, the key is known and must be replaced.",
+            "The text looks like a key of a service. This file is committed and its values are copied into generated files. The text is masked in what is printed here. Declare a secret, which is read at start and never written, and name it where the text stands. If the file was ever pushed, the key is known and must be replaced.",
         ),
     ),
     "IW307": Code(
@@ -116,9 +125,9 @@ CODES: Mapping[str, Code] = {
     "IW330": Code(
         "open to the network without keys",
         (
-            "An address other than 127.0.0.1 lets every machine of the network use your GPU and read your prompts. This version knows no keys for clients, so only this machine's own address compiles. Use ssh -L or a reverse proxy with authentication to reach it from elsewhere.",
+            "An address other than 127.0.0.1 lets every machine of the network use your GPU and read your prompts. Declare keys for clients under `proxy.auth.keys`: then every request has to show one. Or stay on this machine's own address, and use ssh -L to reach it from elsewhere.",
         ),
         "proxy: {bind: 0.0.0.0:8100}",
-        "proxy: {bind: 127.0.0.1:8100}",
+        "secrets: {MY_KEY: {env: IMAGEWORKS_MY_KEY}}\nproxy: {bind: 0.0.0.0:8100, auth: {keys: {me: {key: {secret: MY_KEY}}}}}",
     ),
 }

@@ -11,6 +11,7 @@ CODES: Mapping[str, Code] = {
         "a vLLM flag that does not work",
         (
             "models.M.vllm holds flags of `vllm serve` without the dashes. Each is compared with the argument parser of the pinned version: its name, whether it takes a value and which, whether it can be negated, and which flags need or exclude each other. vLLM would stop at start, often after a minute of imports; or take the last of two spellings in silence.",
+            "The names of older versions are known too: a flag that was removed is told with the version that dropped it and what stands in for it, one that a later version brought with that version.",
             "A switch is written true or false, a flag with parts is a map, and a flag of several words is a list.",
         ),
         "vllm: {tool_call_parser: hermez}",
@@ -38,8 +39,16 @@ CODES: Mapping[str, Code] = {
         (
             "backends.vllm.version names the vLLM that is installed; flags and networks are checked against the table of that version. A table is read out of vLLM's own parser by scripts/vllm-flags in ImageWorks' source.",
         ),
-        'backends: {vllm: {version: "0.31.0"}}',
+        'backends: {vllm: {version: "0.30.0"}}',
         'backends: {vllm: {version: "0.32.0"}}',
+    ),
+    "IW510": Code(
+        "an environment variable that is derived",
+        (
+            "models.M.env is the environment of a program that we start. Which GPUs it sees, and how the launcher knows it again, follow from the plan; a typed value would be overwritten.",
+        ),
+        'env: {CUDA_VISIBLE_DEVICES: "1"}',
+        "placement: gpu",
     ),
     "IW520": Code(
         "a systemd prefix that cannot stand in a unit file",
@@ -56,5 +65,25 @@ CODES: Mapping[str, Code] = {
         ),
         'aliases: ["${PORT}"]',
         'aliases: ["port"]',
+    ),
+    "IW522": Code(
+        "an unknown target",
+        (
+            "A name under `targets:` is that of a target of ours or of an installed package (an entry point of the group `imageworks.targets`). A name that nobody provides would write nothing, in silence.",
+        ),
+        "targets: {systmd: {scope: system}}",
+        "targets: {systemd: {scope: system}}",
+    ),
+    "IW523": Code(
+        "a target of another package cannot be used",
+        (
+            "The package's target could not be loaded, is no target, failed, or gave files that cannot be written: not below the folder of its name, not UTF-8, or different ones for the same plan. The note names the package, its version and the place where it failed. Nothing was written.",
+        ),
+    ),
+    "IW524": Code(
+        "two targets of one name",
+        (
+            "Two installed packages provide a target of this name, or the name is that of one of our own. Which of them would write could depend on the order of installation, so neither does.",
+        ),
     ),
 }
