@@ -42,7 +42,7 @@ KINDS = {
     },
 }
 SERVE = (
-    "import sys; from pathlib import Path; from imageworks.runtime.app import serve; "
+    "import sys; from pathlib import Path; from imageworks.runtime.start import serve; "
     "sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), 'supervisord'))"
 )
 

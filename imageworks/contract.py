@@ -16,8 +16,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from functools import cache
+from functools import cache, lru_cache
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import Any
 
 from imageworks.values import dataclass
@@ -293,6 +294,12 @@ class RouteTable:
     schema: int = ROUTES_SCHEMA
 
 
+class Rendered(str):
+    """JSON that `to_json` made before: within another value it stands as it is, indented for its place."""
+
+    __slots__ = ()
+
+
 def to_json(value: Any) -> str:
     """Deterministic text of a contract value: sorted keys, two-space indent, UTF-8 as is, one trailing newline.
 
@@ -304,35 +311,41 @@ def to_json(value: Any) -> str:
 
 def _text(value: Any, line: str) -> str:
     """`value` as JSON; `line` is a line end with the indentation of the line that it stands on."""
-    scalar = _SCALARS.get(type(value))
+    kind: Any = type(value)
+    scalar = _SCALARS.get(kind)
     if scalar is not None:
         return scalar(value)
-    if isinstance(value, str | int | float):
+    if isinstance(value, Rendered):
+        return value.rstrip("\n").replace("\n", line)
+    if isinstance(value, _ODD_SCALARS):
         return json.dumps(value, ensure_ascii=False)
     inner = line + "  "
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return f"[{inner}{f',{inner}'.join([_text(item, inner) for item in value])}{line}]" if value else "[]"
-    kind: Any = type(value)
     fields = _fields(kind)
     if fields is None:
-        found = [f"{_key(key)}: {_text(item, inner)}" for key, item in sorted(value.items())]
+        found = [f"{_key(key)}: {_text(value[key], inner)}" for key in sorted(value)]
     else:
-        given = [(key, getattr(value, name), silent) for name, key, silent in fields]
-        found = [f"{key}: {_text(item, inner)}" for key, item, silent in given if item is not silent and item != silent]
+        given = ((getattr(value, name), key, silent) for name, key, silent in fields)
+        always = dataclasses.MISSING
+        found = [f"{key}: {_text(item, inner)}" for item, key, silent in given if silent is always or item != silent]
     return f"{{{inner}{f',{inner}'.join(found)}{line}}}" if found else "{}"
 
 
+@lru_cache(maxsize=4096, typed=True)
 def _key(key: Any) -> str:
     return encode_basestring(key if isinstance(key, str) else json.dumps(key))
 
 
+_LISTS, _ODD_SCALARS = (list, tuple), (str, int, float)
 _SCALARS: Mapping[type, Callable[[Any], str]] = {
     str: encode_basestring,
     int: repr,
+    float: lambda value: repr(value) if isfinite(value) else json.dumps(value),
     bool: {False: "false", True: "true"}.__getitem__,
     type(None): lambda _: "null",
 }
-"""Of nearly all values; json itself writes numbers with a point and what is only derived from these types."""
+"""Of nearly all values; json itself writes what is only derived from these types."""
 
 
 @cache

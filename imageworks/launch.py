@@ -139,13 +139,27 @@ def _devices(stack: Path) -> str | None:
 
 
 def shell_text(command: Command) -> str:
-    """The command for a person to read or paste; inherited values stay names, so that no secret is shown."""
+    """The command for a person to read or paste; inherited values and secrets stay names, so that none is shown."""
     import shlex  # noqa: PLC0415 - only people ask for this; a start must not pay for it
 
-    inherited = [f'{name}="${name}"' for name in sorted(command.inherited)]
-    fixed = [f"{name}={shlex.quote(command.env[name])}" for name in sorted(command.env.keys() - command.inherited)]
-    words = ["env", "-i", *inherited, *fixed, shlex.join(command.argv)]
+    hidden = command.spec.secrets
+    inherited = [f'{name}="${name}"' for name in sorted(command.inherited - hidden.keys())]
+    shown = sorted(command.env.keys() - command.inherited - hidden.keys())
+    fixed = [f"{name}={shlex.quote(command.env[name])}" for name in shown]
+    secret = [f'{name}="{_source(given, command)}"' for name, given in sorted(hidden.items())]
+    words = ["env", "-i", *inherited, *fixed, *secret, shlex.join(command.argv)]
     return f"cd {shlex.quote(command.cwd)} && {' '.join(words)}"
+
+
+def _source(secret: contract.Secret, command: Command) -> str:
+    """Where a secret comes from, as a shell writes it between double quotes."""
+    import shlex  # noqa: PLC0415 - as above
+
+    if secret.env is not None:
+        return f"${secret.env}"
+    if secret.file is not None:
+        return f"$(cat {shlex.quote(str(locations.absolute(Path(command.env['IMAGEWORKS_STACK']), secret.file)))})"
+    return f'$(cat "$CREDENTIALS_DIRECTORY/{secret.credential}")'
 
 
 def _die_with_parent() -> None:
@@ -171,7 +185,7 @@ def leave_word(command: Command) -> None:
     """
     stack, program = Path(command.env["IMAGEWORKS_STACK"]), Path(command.env["IMAGEWORKS_PROGRAM"]).name
     path = locations.started_file(stack, program)
-    word = {"schema": contract.STARTED_SCHEMA, "pid": os.getpid(), "file": str(command.file)}
+    word = {"schema": contract.STARTED_SCHEMA, "file": str(command.file), **_who()}
     fresh = path.with_suffix(f".{os.getpid()}")
     try:
         fresh.write_text(contract.to_json({**word, "spec": dataclasses.asdict(command.spec)}), "utf-8")
@@ -181,17 +195,44 @@ def leave_word(command: Command) -> None:
             fresh.unlink(missing_ok=True)
 
 
+def _who() -> dict[str, object]:
+    """This process, also for a time when its number may be another's: start in clock ticks since boot (proc(5)), and which boot."""
+    who: dict[str, object] = {"pid": os.getpid()}
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        who["start"] = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+        who["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return who
+
+
+def secrets(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that hold secrets, read now. Raises LaunchError (78) that says how to set what is missing."""
+    if not command.spec.secrets:
+        return {}
+    from imageworks import credentials  # noqa: PLC0415 - most programs have none, and every start waits for the imports
+
+    stack, problems, found = Path(command.env["IMAGEWORKS_STACK"]), [], {}
+    for name, secret in command.spec.secrets.items():
+        try:
+            found[name] = credentials.read(secret, stack, environ)
+        except credentials.SecretError as error:
+            problems.append(str(error))
+    if problems:
+        raise LaunchError(EXIT_CONFIG, *dict.fromkeys(problems))
+    return found
+
+
 def run(command: Command) -> None:
-    """Replace this process by the command. Raises LaunchError when weights or the program are missing; else never returns."""
+    """Replace this process by the command. Raises LaunchError when weights, a secret or the program are missing; else never returns."""
     if command.missing:
         lines = (f"model weights are missing: {need.path}; get them: {need.hint}" for need in command.missing)
         raise LaunchError(EXIT_CONFIG, *lines)
     program = command.argv[0]
+    env = {**command.env, **secrets(command, os.environ)}
     try:
         os.chdir(command.cwd)
         leave_word(command)
         _die_with_parent()
-        os.execvpe(program, command.argv, dict(command.env))  # noqa: S606 - no shell is the point
+        os.execvpe(program, command.argv, env)  # noqa: S606 - no shell is the point
     except FileNotFoundError as error:
         if error.filename == command.cwd:
             raise LaunchError(EXIT_CONFIG, f"working directory {command.cwd} does not exist") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,3 +62,19 @@ def smollm2() -> Path:
         if os.environ.get("IMAGEWORKS_REQUIRE") == "all":
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+NVML_SOURCE = Path(__file__).parent / "tools" / "fake_nvml.c"
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the built stand-in for libnvidia-ml.so.1 (tests/tools/fake_nvml.c)."""
+    if shutil.which("gcc") is None:
+        if os.environ.get("IMAGEWORKS_REQUIRE") == "all":
+            pytest.fail("gcc is missing")
+        pytest.skip("gcc is missing")
+    folder = tmp_path_factory.mktemp("nvml")
+    flags = ["-shared", "-fPIC", "-O1", "-Wl,-soname,libnvidia-ml.so.1"]
+    subprocess.run(["gcc", *flags, "-o", str(folder / "libnvidia-ml.so.1"), str(NVML_SOURCE)], check=True)
+    return folder

@@ -45,3 +45,9 @@ class Quiet:
 
 def test_what_goes_without_saying_is_not_written_but_the_schema_number_is() -> None:
     assert json.loads(contract.to_json([Quiet(), Quiet(said=2)])) == [{"schema": 1}, {"said": 2, "schema": 1}]
+
+
+@given(VALUES, VALUES)
+def test_what_was_rendered_before_stands_in_another_value_as_if_made_there(value: Any, beside: Any) -> None:
+    rendered = contract.Rendered(contract.to_json(value))
+    assert contract.to_json({"a": [rendered], "b": beside}) == contract.to_json({"a": [value], "b": beside})

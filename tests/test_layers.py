@@ -33,11 +33,14 @@ EFFECTS = ("os", "io", "shutil", "tempfile", "subprocess", "socket", "time", "da
 # The judging half of the runtime: functions of their arguments, so that every order of events can be tested.
 DECIDERS = tuple(
     f"runtime.{name}"
-    for name in ("admission", "errors", "events", "request", "residency", "scheduler", "selection", "table", "tail")
+    for name in (
+        "admission", "answer", "asking", "book", "canonical", "changes", "effects", "elide", "errors", "events", "eviction", "health", "job", "lease_request", "leases", "leasing", "lives", "memory", "placing", "proof", "request", "residency", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
+    )  # fmt: skip
 )
 # The longest matching name decides. A module that none matches is an error: new code takes a place on purpose.
 LAYERS: Mapping[str, Layer] = {
     "": Layer(),  # imageworks/__init__.py
+    "values": Layer(),
     "diagnostics": Layer(),
     "source": Layer(may=("diagnostics", "ruamel")),
     "model": Layer(may=("source", "diagnostics", "pydantic", "pydantic_core")),
@@ -47,11 +50,13 @@ LAYERS: Mapping[str, Layer] = {
     "output": Layer(may=("targets.artifact", "diagnostics", "contract", "supervisor")),
     "contract": Layer(),
     "locations": Layer(may=("contract",)),
-    "launch": Layer(may=("contract", "locations")),
-    "runtime": Layer(may=("contract", "locations", "aiohttp", "msgspec", "uvloop", "multidict", "yarl")),
+    "credentials": Layer(may=("contract", "locations")),
+    "launch": Layer(may=("contract", "locations", "credentials")),
+    "runtime": Layer(may=("contract", "locations", "credentials", "aiohttp", "httptools", "msgspec", "uvloop", "multidict", "yarl")),
     **{
         name: Layer(may=("contract", "msgspec", *DECIDERS), never=(*EFFECTS, "asyncio", "logging")) for name in DECIDERS
     },
+    "runtime.sampler": Layer(may=("pynvml",)),
     "services": Layer(may=("xllamacpp",)),
     "store": Layer(may=("diagnostics", "model.lock", "contract", "locations")),
     "hardware": Layer(may=("diagnostics", "model.lock", "contract", "pynvml")),
@@ -59,6 +64,8 @@ LAYERS: Mapping[str, Layer] = {
     "cli": Layer(everything=True),
     "__main__": Layer(everything=True),
 }
+# The form of our value classes; whoever may use the standard library's dataclasses may use it.
+EVERYWHERE = ("values",)
 # Nobody reaches back into the command line, except its own parts.
 COMMAND_LINE = ("cli", "commands", "__main__")
 
@@ -151,7 +158,7 @@ def _inner_objection(edge: Edge, home: str, layer: Layer) -> str | None:
     if any(_within(inner, part) for part in COMMAND_LINE) and home not in COMMAND_LINE:
         return f"{edge}: nobody may import the command line"
     own = _within(inner, home) and (layer_of(edge.imported) == home or "." not in home)
-    if not inner or own or layer.everything or any(_within(inner, name) for name in layer.may):
+    if not inner or own or layer.everything or any(_within(inner, name) for name in (*EVERYWHERE, *layer.may)):
         return None
     return f"{edge}: {home} may not import {edge.imported}"
 

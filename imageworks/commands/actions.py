@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from imageworks import contract
@@ -20,6 +19,7 @@ from imageworks.plan.ir import Plan, PlannedModel
 from imageworks.plan.launch import slug
 from imageworks.plan.text import size_word
 from imageworks.targets.artifact import Artifact
+from imageworks.values import dataclass
 
 _BYTES = frozenset({"bytes", "host_memory", "capacity", "headroom", "body_limit"})
 IDLE = Load()
@@ -194,7 +194,7 @@ def _spec_reasons(wanted: Wanted, seen: Seen, program: str) -> tuple[Reason, ...
         return (Reason("exec spec", "not known: it was started without the launcher's word", "known"),)
     if spec is None or word.spec == spec:
         return ()
-    names = ("argv", "env", "pass_env", "cwd", "stack", "roots", "devices", "needs")
+    names = ("argv", "env", "pass_env", "cwd", "stack", "roots", "devices", "needs", "secrets")
     pairs = ((name, getattr(word.spec, name), getattr(spec, name)) for name in names)
     return tuple(Reason(f"exec/{program}.json {name}", *_shortest(old, new)) for name, old, new in pairs if old != new)
 

@@ -10,7 +10,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -23,6 +23,7 @@ from imageworks.commands.machine import ENVIRONMENT, Chosen, UnknownProfileError
 from imageworks.commands.pipeline import Compiled, artifacts
 from imageworks.commands.running import Running
 from imageworks.output.write import Differences, check_generation
+from imageworks.values import dataclass
 
 _COLOURS = {"keep": None, "add": "green", "start": "green", "reload": "yellow", "restart": "yellow"}
 _SHOWN_FILES, _SHOWN_REASONS, _SHOWN_TEXT = 12, 12, 72

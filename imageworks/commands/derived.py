@@ -6,10 +6,10 @@ Owns which derived numbers belong to a path of the stack. Pure: reads a plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.model.loaded import Path
 from imageworks.plan.ir import Flag, Memory, Plan, PlannedModel
+from imageworks.values import dataclass
 
 NO_SUM = Memory()
 _GIB = 1 << 30

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from imageworks.values import dataclass
 
 if TYPE_CHECKING:
     from imageworks.diagnostics.model import Diagnostic

@@ -11,7 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from imageworks.commands.here import PROXY
 from imageworks.commands.kept import Generation
 from imageworks.commands.running import NotRunningError, ProgramInfo, Running
 from imageworks.commands.session import current_profile
+from imageworks.values import dataclass
 
 ALIVE = frozenset({"STARTING", "RUNNING", "STOPPING"})
 ANSWER_S = 5.0

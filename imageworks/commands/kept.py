@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imageworks import locations
 from imageworks.output import swap
 from imageworks.output.survey import PRIVATE
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imageworks.model.stack import Profile
+from imageworks.values import dataclass
 
 if TYPE_CHECKING:
     from imageworks.plan.match import FoundGpu

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from imageworks.model.grammar import measure
 from imageworks.model.loaded import Loaded, Path, Place
 from imageworks.model.paths import Children, dotted
 from imageworks.source.comments import beside
+from imageworks.values import dataclass
 
 _LONGEST = 100
 _INHERITED = ("context", "concurrency", "grace", "start_timeout")

@@ -9,13 +9,13 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from imageworks.commands.console import colour_wanted, result, say, unicode_wanted
+from imageworks.values import dataclass
 
 if TYPE_CHECKING:
     from imageworks import contract
@@ -147,7 +147,7 @@ def compile_files(
     from imageworks.plan.resolve import resolve
     from imageworks.targets.registry import check
 
-    outcome = load((path.name, *others), files, folder_name, local=local)
+    outcome = load((path.name, *others), files, folder_name, local=local, plugins=plugin_names)
     plans: tuple[Plan, ...] = ()
     diagnostics = outcome.diagnostics
     if outcome.loaded is not None:
@@ -157,11 +157,18 @@ def compile_files(
     return Compiled(path, outcome.loaded, plans, diagnostics, outcome.texts, out, named)
 
 
+def plugin_names() -> frozenset[str]:
+    """Names of the targets of installed packages; looking for them takes time, so only when a stack names one."""
+    from imageworks.targets.plugins import names
+
+    return names()
+
+
 def artifacts(plans: Sequence[Plan], chosen: Sequence[str]) -> dict[str, tuple[Artifact, ...]]:
     """The files of the chosen profiles; every routing table carries the role tables of all."""
-    from imageworks.targets.registry import emit
+    from imageworks.targets.registry import emit_all
 
-    return {plan.profile: emit(plan, plans) for plan in plans if plan.profile in chosen}
+    return emit_all(plans, chosen)
 
 
 def show_findings(diagnostics: Sequence[Diagnostic], texts: Mapping[str, str], form: str = "full") -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imageworks.commands.pipeline import STACK_FILE
 from imageworks.source.files import LARGEST_BYTES, DiskFiles, Files
+from imageworks.values import dataclass
 
 
 class RevisionError(Exception):

@@ -14,7 +14,6 @@ import socket
 import time
 import xmlrpc.client
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from typing import Any, cast
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from imageworks import locations
+from imageworks.values import dataclass
 
 STOP_WAIT_S = 45.0
 """Longest wait for supervisord to end: above its stopwaitsecs (30 s), which ends every program by SIGKILL."""

@@ -20,6 +20,6 @@ import click
 )
 def command(routes: Path, stack: Path, init: str) -> int:
     """Serve until SIGTERM; exit 0 after draining, 1 when the proxy cannot start."""
-    from imageworks.runtime.app import serve
+    from imageworks.runtime.start import serve
 
     return serve(routes.absolute(), stack.absolute(), init)

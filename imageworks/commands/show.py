@@ -122,6 +122,8 @@ def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
     yield from (f"  {line}" for line in sum_lines(model.memory))
     if model.launch is None:
         yield f"  not started by us; reached at {model.url} as {model.served_name}"
+        if model.key is not None:
+            yield f"  key: secret {model.key.name}, read when the proxy starts"
         return
     yield "  launch command"
     words = [
@@ -134,6 +136,8 @@ def _model(model: PlannedModel, plan: Plan) -> Iterator[str]:
         yield f"    {word.ljust(width)}  {flag.why}{line}"
     for name, value in model.launch.env.items():
         yield f"    {name}={value}"
+    for name, secret in model.launch.secrets.items():
+        yield f"    {name}: secret {secret.name}, read at start"
 
 
 def sum_lines(memory: Memory) -> Iterator[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(stack: Path, form: str) -> int:
     """Exit 0 when supervisord runs, 1 when it does not."""
+    from imageworks.commands.lease import lease_line, leases_of
     from imageworks.commands.running import NotRunningError, Running
     from imageworks.commands.session import current_profile
 
@@ -34,13 +35,16 @@ def command(stack: Path, form: str) -> int:
     except NotRunningError:
         result(json.dumps({"running": False}) if form == "json" else "not running; start it: imageworks up")
         return 1
-    models = _residency(running.folder)
+    models, leases = _residency(running.folder), leases_of(running.folder)
     if form == "json":
         data = {"running": True, "profile": profile, "programs": [asdict(row) for row in programs], "models": models}
+        data["leases"] = leases
         result(json.dumps(data, indent=2, sort_keys=True))
     else:
         result(f"profile {profile}, supervisord pid {running.pid()}")
         result(_table(programs, models))
+        for lease in leases:
+            result(lease_line(lease))
     return 0
 
 

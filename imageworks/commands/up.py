@@ -6,6 +6,7 @@ In the foreground until Ctrl-C, which leaves no process behind; with -d it retur
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | 
     from imageworks.commands.compile import write
     from imageworks.commands.running import Running
     from imageworks.commands.session import Session, SessionError, require_port, write_devices
+    from imageworks.commands.unset import unset
     from imageworks.commands.weights import fetch_packages
     from imageworks.store.package import StoreError
 
@@ -81,6 +83,8 @@ def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | 
     code = write(compiled, compiled.out, compiled.profiles)
     if code:
         return code
+    for line in unset(plan, compiled.folder, os.environ):
+        say(line)
     session = Session(running, compiled.folder / compiled.out / plan.profile / "supervisord.conf")
     keep = False
     try:

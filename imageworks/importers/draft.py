@@ -16,7 +16,7 @@ from imageworks.importers.yaml_text import Value, comment, flow, scalar
 from imageworks.model.grammar import takes_text
 
 STACK = "stack.yaml"
-NESTED = ("vllm",)
+NESTED = ("vllm", "env")
 """Keys of a model whose own keys get a line each, so that one that is refused costs only itself."""
 ESSENTIAL = ("backend", "source", "command", "url")
 """Without these a model is not one: where they are refused, the whole model is left out."""

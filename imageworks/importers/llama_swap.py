@@ -6,6 +6,7 @@ beside each other is derived here, so groups and matrix are dropped; a persisten
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from imageworks.source.parse import parse
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import MapNode, ScalarNode, SeqNode, at
 
+_ENV = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
 HEAD = "Imported from a llama-swap configuration; what was changed on the way is in the import's report."
 TOP = frozenset(
     {
@@ -62,7 +64,10 @@ def convert(source: SourceFile, compile_text: Compile) -> Imported:
     draft.models = [item.draft for item in seen]
     _defaults(draft, part)
     _root(draft, report)
-    draft.models += _peers(part, names, report)
+    secrets: dict[str, Value] = {}
+    draft.models += _peers(part, names, report, secrets)
+    if secrets:
+        draft.top["secrets"] = secrets
     _tell_top(part, names, report)
     return finish(draft, report, texts, compile_text)
 
@@ -181,19 +186,11 @@ def _paths(model: ModelDraft) -> dict[str, Value]:
     return {key: found[key] for key in ("path", "mmproj") if key in found and "hf" not in found}
 
 
-def _peers(part: Part, names: Names, report: Report) -> Iterator[ModelDraft]:
-    """Models of other servers; one that needs a key, or whose name is no id, cannot be reached from here yet."""
+def _peers(part: Part, names: Names, report: Report, secrets: dict[str, Value]) -> Iterator[ModelDraft]:
+    """Models of other servers, with their keys as `secrets`; one whose name is no id cannot be reached from here."""
     peers = at(part.node, "peers")
     for peer, entry in peers.entries.items() if isinstance(peers, MapNode) else ():
         proxy, key, models = (at(entry.value, name) for name in ("proxy", "apiKey", "models"))
-        if isinstance(key, ScalarNode) and key.text:
-            report.tell(
-                "IW808",
-                f"peer {peer} is left out: it needs a key",
-                key.span,
-                "keys are not copied, and have no place yet",
-            )
-            continue
         for item in models.items if isinstance(models, SeqNode) else ():
             if not isinstance(item, ScalarNode) or not isinstance(proxy, ScalarNode):
                 continue
@@ -201,7 +198,25 @@ def _peers(part: Part, names: Names, report: Report) -> Iterator[ModelDraft]:
                 told = "the other server knows it by this name, and here it would be another"
                 report.tell("IW802", f"{item.text} of peer {peer} is left out: not a free id", item.span, told)
                 continue
-            yield ModelDraft(item.text, {"backend": "openai", "url": proxy.text}, item.span, f"peer {peer}")
+            fields: dict[str, Value] = {"backend": "openai", "url": proxy.text}
+            if isinstance(key, ScalarNode) and key.text:
+                fields["key"] = {"secret": _key(peer, key, secrets, report)}
+            yield ModelDraft(item.text, fields, item.span, f"peer {peer}")
+
+
+def _key(peer: str, node: ScalarNode, secrets: dict[str, Value], report: Report) -> str:
+    """Name of the secret that stands for a peer's key; a key in clear is told once and never copied."""
+    name = re.sub(r"[^A-Z0-9]+", "_", f"{peer}_KEY".upper()).strip("_0123456789")
+    variable = _ENV.fullmatch(node.text)
+    source = {"env": variable[1] if variable else f"IMAGEWORKS_{name}"}
+    while secrets.get(name, source) != source:
+        name += "_2"
+    if variable is None and name not in secrets:
+        report.tell(
+            "IW808", f"the key of peer {peer} is not copied", node.span, f"set {source['env']} to it before `up`"
+        )
+    secrets[name] = source
+    return name
 
 
 def _tell_top(part: Part, names: Names, report: Report) -> None:

@@ -55,6 +55,7 @@ def read(model_id: str, name: str, part: Part, report: Report, *, pinned: bool) 
     if limit and "concurrency" not in fields and "url" not in fields:
         fields["concurrency"] = limit
     _tell(name, part, report)
+    _environment(name, part, report, fields)
     return seen
 
 
@@ -203,10 +204,21 @@ def _tell(name: str, part: Part, report: Report) -> None:
     unsaid = [key for key in NO_KEY if key in part.node.entries]
     if unsaid:
         report.tell("IW805", f"{name}: no key for {', '.join(unsaid)}", part.key(unsaid[0]))
+
+
+def _environment(name: str, part: Part, report: Report, fields: dict[str, Value]) -> None:
+    """Texts go to `env` of a program of the user's own; an engine's environment is ours, and values from outside have no place."""
     env = at(part.node, "env")
-    names = [text.partition("=")[0] for text in part.texts("env")] if isinstance(env, SeqNode | MapNode) else []
-    foreign = [item for item in names if not _ENGINE_ENV.fullmatch(item)]
-    if len(foreign) < len(names):
+    words = [text.partition("=") for text in part.texts("env")] if isinstance(env, SeqNode | MapNode) else []
+    foreign = {key: value for key, _, value in words if not _ENGINE_ENV.fullmatch(key)}
+    if any(_ENGINE_ENV.fullmatch(key) for key, _, _ in words):
         report.tell("IW801", f"{name}: which GPU it sees follows from the plan", part.key("env"))
-    if foreign:
-        report.tell("IW805", f"{name}: no key for the environment of a model: {', '.join(foreign)}", part.key("env"))
+    kept = {key: value for key, value in foreign.items() if "command" in fields and "${" not in value}
+    if kept:
+        fields["env"] = kept
+    left = ", ".join(key for key in foreign if key not in kept)
+    if left and "command" in fields:
+        told = "declare a secret, and name it:  env: {NAME: {secret: SECRET}}"
+        report.tell("IW806", f"{name}: from where do these get their values? {left}", part.key("env"), told)
+    elif left:
+        report.tell("IW805", f"{name}: no key for the environment of this engine: {left}", part.key("env"))

@@ -6,6 +6,8 @@ of its own, so that it cannot disagree with the types.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -101,10 +103,15 @@ def _kinds_below(kind: Any, part: str | int) -> tuple[Any, ...]:
         return (kind,)  # everything below a map of flags is passed on as it is
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if isinstance(plain, type) and issubclass(plain, BaseModel):
-        return _kinds(get_type_hints(plain, include_extras=True).get(str(part), _extra(plain)))
+        return _kinds(_hints(plain).get(str(part), _extra(plain)))
     if get_origin(plain) is dict:
         return _kinds(get_args(plain)[1])
     return _kinds(get_args(plain)[0]) if get_origin(plain) is tuple else ()
+
+
+@cache
+def _hints(part: type[BaseModel]) -> Mapping[str, Any]:
+    return get_type_hints(part, include_extras=True)
 
 
 def _extra(part: type[BaseModel]) -> Any:

@@ -53,4 +53,4 @@ def _profile(trees: list[MapNode], layers: tuple[str, ...]) -> tuple[PromptProfi
         written = PromptFile.model_validate(values(merged))
     except ValidationError as error:
         return None, (*empty, *tell_all(merged, error.errors(include_url=False), PromptFile))
-    return PromptProfile(**written.model_dump(), layers=layers), empty
+    return PromptProfile.model_construct(**dict(written), layers=layers), empty

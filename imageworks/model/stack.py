@@ -144,7 +144,7 @@ class Match(Part):
     @property
     def slots(self) -> tuple[DeviceMatch, ...]:
         """What each GPU slot of the plan asks of its device."""
-        return self.devices or (DeviceMatch(vram=self.vram, compute=self.compute),) * (self.gpus or 0)
+        return self.devices or (DeviceMatch.model_construct(vram=self.vram, compute=self.compute),) * (self.gpus or 0)
 
 
 class Profile(Part):
@@ -449,8 +449,13 @@ class SystemdTarget(Part):
     """systemd units."""
 
     enabled: Truth = Field(default=True, description="written or not")
-    scope: Literal["user", "system"] = Field("user", description="units of a user or of the system")
-    prefix: Text = Field("%h/imageworks", description="the stack's folder on the machine, in systemd's own specifiers")
+    scope: Literal["user", "system"] = Field(
+        "system", description="units of the system, fully sandboxed, or of a user, which need no root and cannot be"
+    )
+    prefix: Text | None = Field(
+        None,
+        description="the stack's folder on the machine, in systemd's own specifiers; default /srv/imageworks, %h/imageworks for scope user",
+    )
 
 
 class VllmScriptsTarget(Part):

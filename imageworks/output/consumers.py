@@ -10,11 +10,12 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supervisor import options as supervisor
+
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from imageworks import contract
 from imageworks.output.manifest import FILE, Manifest, describe, digest, parse
 from imageworks.targets.artifact import Artifact
+from imageworks.values import dataclass
 
 PRIVATE = ".imageworks-"
 """Names in the output folder that start so are our unfinished work."""
@@ -83,10 +84,12 @@ def recorded(folder: Path) -> Manifest | None:
 
 def tree(folder: Path) -> Iterator[str]:
     """Files, links and other non-folders below `folder`, relative, unsorted. Raises OSError."""
+    start = len(str(folder)) + 1
     for base, folders, files in os.walk(folder, onerror=_raise):
+        within = f"{base[start:]}/" if base[start:] else ""
         links = [name for name in folders if (Path(base) / name).is_symlink()]
         for name in (*files, *links):
-            yield (Path(base) / name).relative_to(folder).as_posix()
+            yield f"{within}{name}"
 
 
 def _raise(error: OSError) -> None:
@@ -97,12 +100,11 @@ def _verdict(path: Path, data: bytes | None, file: Artifact | None, known: str |
     """The pile of one path: what is on disk (`data`), should be (`file`) and was written by us (`known`)."""
     if data is None:
         return "write" if file else None
-    found = digest(data)
-    if file is not None and path.is_file() and data == file.text.encode():
+    if file is not None and data == file.text.encode() and path.is_file():
         return "unchanged" if _executable(path) == bool(file.mode & 0o100) else "write"
     if known is None:
         return "in_the_way" if file else "foreign"
-    if found != known:
+    if digest(data) != known:
         return "edited"
     return "write" if file else "stale"
 
@@ -119,12 +121,12 @@ def survey(folder: Path, files: Mapping[str, Artifact], manifest: Manifest | Non
     sorting = _Sorting()
     present = set(tree(folder)) if folder.is_dir() else set()
     for path in sorted(present | files.keys() | known.keys()):
-        file = files.get(path)
-        data = content(folder / path)
+        file, place = files.get(path), folder / path
+        data = content(place)
         if path == FILE:
             same = file is not None and data == file.text.encode()
             sorting.add("unchanged" if same else "write" if file else "stale", path)
-        elif pile := _verdict(folder / path, data, file, known.get(path)):
+        elif pile := _verdict(place, data, file, known.get(path)):
             blocks = pile == "foreign" and _blocks(path, files)
             sorting.add("in_the_way" if blocks else pile, path)
     return sorting.found()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imageworks import contract
@@ -18,6 +17,7 @@ from imageworks.output import findings, swap
 from imageworks.output.manifest import FILE, Manifest
 from imageworks.output.survey import PRIVATE, Found, Wanted, recorded, survey, survey_beside, wanted
 from imageworks.targets.artifact import Artifact
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

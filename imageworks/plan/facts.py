@@ -15,7 +15,7 @@ from imageworks.model.lock import Architecture, LockedModel
 from imageworks.plan import sources
 from imageworks.values import dataclass
 
-NOTHING_LOCKED = LockedModel(origin="published")
+NOTHING_LOCKED = LockedModel.model_construct(origin="published")
 
 
 @dataclass(frozen=True, slots=True)

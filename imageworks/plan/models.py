@@ -54,7 +54,7 @@ def planned_model(
         port=port,
         url=_url(loaded, facts),
         served_name=_served_name(facts),
-        sampling=model.sampling.model_dump(exclude_none=True),
+        sampling={name: value for name, value in model.sampling if value is not None},
         grace_s=next(value for value in layers if value is not None),
         start_timeout_s=next(value for value in starts if value is not None),
         pinned=model.keep == "pinned",

@@ -14,6 +14,8 @@ DRAIN_S = 20.0
 """Requests in flight may finish this long after SIGTERM."""
 STOP_WAIT_S = 30.0
 """A program may take this long to stop before it is killed; above the drain."""
+PREFIXES = {"system": "/srv/imageworks", "user": "%h/imageworks"}
+"""Where systemd's units expect the stack, by their scope, unless the stack says so."""
 
 
 def proxy(loaded: Loaded, profile: str, out: str) -> PlannedProxy:
@@ -59,7 +61,7 @@ def options(loaded: Loaded) -> Options:
         supervisord=targets.supervisord.enabled,
         systemd=targets.systemd.enabled,
         systemd_scope=targets.systemd.scope,
-        systemd_prefix=targets.systemd.prefix,
+        systemd_prefix=targets.systemd.prefix or PREFIXES[targets.systemd.scope],
         vllm_scripts=targets.vllm_scripts.enabled,
         llama_swap=targets.llama_swap.enabled,
         plugins=tuple(Plugin(name, target.options, loaded.key("targets", name)) for name, target in plugins),

@@ -203,10 +203,8 @@ def _more_host_memory(case: Case) -> Iterator[Fix]:
 
 
 def _larger_gpu(case: Case) -> Fix:
-    each, headroom = whole_mib(case.need.total, case.gpus), case.where.profile.headroom
-    tenths = -(-(each + headroom) * 10 // GIB)
-    tenths += (tenths * GIB // 10 - headroom) // MIB * MIB < each  # less than a MiB is not planned
-    size = f"{tenths / 10:.1f}GiB or more"
+    each = whole_mib(case.need.total, case.gpus) + case.where.profile.headroom
+    size = f"{-(-each * 10 // GIB) / 10:.1f}GiB or more"
     machine = f"a GPU of {size}" if case.gpus == 1 else f"{case.gpus} GPUs of {size} each"
     names = f", e.g. {joined(case.elsewhere, 'or')}" if case.elsewhere else ""
     return Fix(f"{machine}{names}")

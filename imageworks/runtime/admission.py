@@ -6,7 +6,7 @@ the question whether a needed path exists, which the caller answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from imageworks.contract import Need, Route, RouteTable
 from imageworks.runtime.errors import ApiError
@@ -17,24 +17,16 @@ Missing = Callable[[Route], tuple[Need, ...]]
 """Needs of a route that are not on this machine's disk, paths expanded."""
 
 
-def admit(table: RouteTable, resolution: Resolution, request: Request, missing: Missing) -> tuple[Route, ...]:
-    """Routes that may answer, best first. Raises ApiError 400 for the request's fault, 503 for absent weights."""
-    routes = _able(table, resolution, request)
-    _check_images(resolution, routes, request)
-    here = tuple(route for route in routes if not missing(route))
-    if not here:
-        raise weights_missing(resolution.name, [need for route in routes for need in missing(route)])
-    return here
-
-
-def _able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[Route, ...]:
+def able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[Route, ...]:
+    """Routes that can do what is asked, here or not. Raises ApiError 400."""
     wanted = "embedding" if request.endpoint == "embeddings" else "vision" if request.images else None
-    able = tuple(route for route in resolution.routes if wanted is None or wanted in route.capabilities)
-    if not able:
+    found = tuple(route for route in resolution.routes if wanted is None or wanted in route.capabilities)
+    if not found:
         param = "messages" if wanted == "vision" else "model"
         message = f"`{resolution.name}` has no {wanted} capability"
         raise ApiError(400, "capability_missing", message, param=param, hint=_who_can(table, str(wanted)))
-    return able
+    _check_images(resolution, found, request)
+    return found
 
 
 def _who_can(table: RouteTable, capability: str) -> str:
@@ -57,6 +49,14 @@ def _check_images(resolution: Resolution, routes: Iterable[Route], request: Requ
         raise ApiError(
             400, "too_many_images", message, param="messages", hint="send fewer images, or raise images.max of a role"
         )
+
+
+def here(name: str, routes: Mapping[str, Route], missing: Missing) -> Mapping[str, Route]:
+    """Those of `routes` whose weights are there. Raises ApiError 503 where none is, with the commands that get them."""
+    found = {model: route for model, route in routes.items() if not missing(route)}
+    if not found:
+        raise weights_missing(name, [need for route in routes.values() for need in missing(route)])
+    return found
 
 
 def weights_missing(name: str, needs: Iterable[Need]) -> ApiError:

@@ -1,88 +1,70 @@
-"""`serve`: the running proxy, wired together.
+"""The running proxy, wired together.
 
-Owns the process: reading routes.json, the sockets, the order of starting and of ending (refuse new work, let
-requests finish within the drain time, end the rest with an error event, leave the models running). No judgement.
+Owns the parts' order of starting and of ending (refuse new work, let requests finish within the drain time, end the
+rest with an error event, leave the models running). No judgement.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import logging
 import os
 import signal
-import sys
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 from aiohttp import web
 
 from imageworks import locations
-from imageworks.contract import ContractError, RouteTable
+from imageworks.contract import RouteTable
 from imageworks.runtime.backends.choose import Drivers
 from imageworks.runtime.drive import Drive
-from imageworks.runtime.events import Drain
-from imageworks.runtime.guard import guard, is_local
+from imageworks.runtime.events import Drain, Reading
+from imageworks.runtime.gpus import Gpus, bound_cards
+from imageworks.runtime.guard import guard
+from imageworks.runtime.health_views import HealthViews
+from imageworks.runtime.keys import read as read_keys
+from imageworks.runtime.lease_views import LeaseViews
+from imageworks.runtime.ledger import Kept, Ledger, LedgerError
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
-from imageworks.runtime.table import load
 from imageworks.runtime.views import Views
+from imageworks.runtime.watch import Watch
+from imageworks.runtime.wire.edge import Edge, accepting
+
+if TYPE_CHECKING:
+    from imageworks.runtime.wire.hot import Hot
 
 LOG = logging.getLogger(__name__)
 KEEPALIVE_UPSTREAM_S = 2.0
 """Below the 5 s of llama.cpp and vLLM, so that a connection they are about to close is not used again."""
-KEEPALIVE_CLIENT_S = 75.0
+FAST_PATH = "IMAGEWORKS_FAST_PATH"
+"""`off` lets aiohttp serve everything: to find out whether a fault is the fast path's."""
 
 
-def serve(routes: Path, stack: Path, init: str) -> int:
-    """Serve `routes` for the stack in folder `stack` until SIGTERM or SIGINT; 0 after draining, 1 when it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        table = load(routes)
-    except ContractError as error:
-        return _say(str(error))
-    if not is_local(table.proxy.host):
-        return _say(
-            f"proxy.bind {table.proxy.host} is not a loopback address, and there are no keys yet; bind 127.0.0.1"
-        )
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(table, stack, init))
-    except OSError as error:
-        return _say(_bind_failure(error, table))
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        return cast("Callable[[], asyncio.AbstractEventLoop]", importlib.import_module("uvloop").new_event_loop)
-    except ImportError:
-        return asyncio.new_event_loop
-
-
-def _say(message: str) -> int:
-    sys.stderr.write(f"imageworks: error: {message}\n")
-    return 1
-
-
-def _bind_failure(error: OSError, table: RouteTable) -> str:
-    where = f"{table.proxy.host}:{table.proxy.port}"
-    if error.errno == errno.EADDRINUSE:
-        return f"{where} is taken by another program; end it, or change proxy.bind in stack.yaml and compile"
-    return f"cannot listen on {where}: {error.strerror or error}"
-
-
-async def _serve(table: RouteTable, stack: Path, init: str) -> None:
-    ending = asyncio.Event()
+async def run(table: RouteTable, stack: Path, init: str, sock: socket.socket) -> int:
+    """Serve `table` on a listening socket until SIGTERM or SIGINT; the process's exit code."""
+    ending, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        (hurry if ending.is_set() else ending).set()  # a second signal means: at once
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
-    async with _proxy(table, stack, init) as proxy, _listening(proxy):
+        loop.add_signal_handler(number, end)
+    ledger = Ledger(Path(locations.tokens(stack, table.roots, os.environ)["state"]))
+    try:
+        kept = ledger.open()
+    except LedgerError as error:
+        LOG.critical("%s", error)
+        return 1
+    async with _proxy(table, stack, init, ledger, kept) as proxy, listening(proxy, sock) as edge:
         LOG.info(
             "profile %s, plan %s, http://%s:%d/v1",
             table.profile,
@@ -91,24 +73,49 @@ async def _serve(table: RouteTable, stack: Path, init: str) -> None:
             table.proxy.port,
         )
         await proxy.drive.open()
-        await ending.wait()
-        await drain(proxy)
+        async with watching(proxy):
+            await ending.wait()
+            edge.end()
+            await drain(proxy, hurry)
+    return 0
 
 
 @asynccontextmanager
-async def _proxy(table: RouteTable, stack: Path, init: str) -> AsyncIterator[Proxy]:
+async def watching(proxy: Proxy) -> AsyncIterator[None]:
+    """Inside, the health of the models is watched."""
+    task = asyncio.get_running_loop().create_task(proxy.watch.run()) if proxy.watch else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _proxy(table: RouteTable, stack: Path, init: str, ledger: Ledger, kept: Kept) -> AsyncIterator[Proxy]:
     tokens = locations.tokens(stack, table.roots, os.environ)
+    keys = read_keys(table, stack, os.environ)
+    for model, reason in keys.missing.items():
+        LOG.warning("%s cannot be asked: %s", model, reason)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_UPSTREAM_S)
     records = RecordLog(locations.request_log(tokens))
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False) as http:
-        drivers = Drivers(table.routes, stack, init, http)
-        drive = Drive(table, drivers.by_model)
+        gpus = Gpus(bound_cards(stack, table))
+
+        async def readings() -> Mapping[int, Reading | None] | None:
+            return await drive.measuring.readings()
+
+        drivers = Drivers(table.routes, stack, init, http, readings)
+        drive = Drive(table, drivers.by_model, ledger=ledger, kept=kept, gpus=gpus, stack=stack)
+        watch = Watch(drive, drivers.by_model, drivers.elsewhere, table.policy.health_check_interval_s)
         try:
-            yield Proxy(drive, http, records, tokens)
+            yield Proxy(drive, http, records, tokens, keys=keys, watch=watch)
         finally:
             await drive.close()
             await drivers.close()
             records.close()
+            ledger.close()
 
 
 def application(proxy: Proxy) -> web.Application:
@@ -119,43 +126,57 @@ def application(proxy: Proxy) -> web.Application:
     app.router.add_post("/v1/completions", proxy.endpoint("completions"))
     app.router.add_post("/v1/embeddings", proxy.endpoint("embeddings"))
     app.router.add_get("/v1/models", views.models)
+    app.router.add_get("/v1/models/health", HealthViews(proxy).health)
     app.router.add_get("/v1/models/select_by_role", views.select)
     app.router.add_get("/v1/config/profile", views.profile)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
     app.router.add_get("/running", views.running)
     app.router.add_post("/unload", views.unload)
+    app.router.add_routes(LeaseViews(proxy.drive).routes())
+    app.on_response_prepare.append(_unsigned)
     return app
 
 
+async def _unsigned(_request: web.Request, response: web.StreamResponse) -> None:
+    """Nobody needs to know which server this is, in which version."""
+    response.headers.pop("Server", None)
+
+
 @asynccontextmanager
-async def _listening(proxy: Proxy) -> AsyncIterator[None]:
+async def listening(proxy: Proxy, sock: socket.socket, *, fast: bool | None = None) -> AsyncIterator[Edge]:
+    """Serve clients of a listening socket. `fast` None: unless switched off by FAST_PATH or impossible here."""
     # a handler whose client is gone is cancelled: only so the engine's work ends too
-    runner = web.AppRunner(
-        application(proxy),
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=KEEPALIVE_CLIENT_S,
-        shutdown_timeout=1.0,
-    )
+    runner = web.AppRunner(application(proxy), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - set up just now
+    fast = os.environ.get(FAST_PATH) != "off" if fast is None else fast
+    hot = _hot(proxy) if fast else None
     try:
-        await web.TCPSite(runner, proxy.table.proxy.host, proxy.table.proxy.port).start()
-        yield
+        async with accepting(proxy, runner.server, sock, hot, runner.cleanup) as edge:
+            yield edge
     finally:
         await runner.cleanup()
 
 
-async def drain(proxy: Proxy) -> None:
-    """Refuse new work, wait for what is in flight up to the drain time, then end the rest with an error."""
+def _hot(proxy: Proxy) -> Hot | None:
+    try:
+        return cast("Hot", importlib.import_module("imageworks.runtime.wire.hot").Hot(proxy))
+    except ImportError as error:
+        LOG.warning("no fast path: %s; aiohttp serves everything", error)
+        return None
+
+
+async def drain(proxy: Proxy, hurry: asyncio.Event | None = None) -> None:
+    """Refuse new work, wait for what is in flight up to the drain time or until `hurry`, then end the rest with an error."""
     proxy.ending = True
     proxy.drive.say(Drain())
     until = time.monotonic() + proxy.table.proxy.drain_s
     LOG.info("stopping; %d requests in flight", len(proxy.active))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(until - time.monotonic()):
-            while proxy.active:
-                await asyncio.wait(proxy.active, return_when=asyncio.FIRST_COMPLETED)
-    for task in proxy.active:
-        task.cancel()
+    waits = [asyncio.ensure_future(proxy.quiet()), asyncio.ensure_future((hurry or asyncio.Event()).wait())]
+    await asyncio.wait(waits, timeout=until - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    for work in tuple(proxy.active):
+        work.cancel()
     LOG.info("stopped; the models stay as they are")

@@ -9,35 +9,23 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 
-from imageworks.contract import RoleTable, Route
+from imageworks.contract import Route
+from imageworks.runtime.answer import late, unreachable
 from imageworks.runtime.drive import Drive
-from imageworks.runtime.errors import ApiError
 from imageworks.runtime.events import Finish
+from imageworks.runtime.job import Job
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.request import Request, Shaped, shape
+from imageworks.runtime.keys import Keys
+from imageworks.runtime.request import Shaped, shape
 
 CONNECT_S = 5.0
-DEADLINE_S = 600.0
-"""To the first byte of an answer, for a request by model name; a role states its own deadline."""
 PIECE = 256 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request that may be served: by which routes, best first, and how long it may take."""
-
-    id: str
-    request: Request
-    routes: Mapping[str, Route]
-    contract: RoleTable | None
-    queue_until: float
-    until: float
 
 
 @dataclass(slots=True)
@@ -47,20 +35,25 @@ class Answer:
     response: aiohttp.ClientResponse
     route: Route
     shaped: Shaped
+    keys: Keys = field(default_factory=Keys)
     failed: bool = False
+
+    async def told(self) -> bytes:
+        """The whole body of an error, as the client may see it. Raises aiohttp's errors."""
+        return self.keys.without(await self.response.read(), self.route)
 
 
 class Forwarder:
     """Sends jobs to models; `http` must not follow redirects, retry, or decompress."""
 
-    def __init__(self, drive: Drive, http: aiohttp.ClientSession) -> None:
-        self._drive, self._http = drive, http
+    def __init__(self, drive: Drive, http: aiohttp.ClientSession, keys: Keys | None = None) -> None:
+        self._drive, self._http, self._keys = drive, http, keys or Keys()
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def answer(self, job: Job, journal: Journal) -> AsyncIterator[Answer]:
-        """The answer to a job, closed and given back at the end. Raises ApiError."""
-        ticket, answer = await self._open(job, journal)
+    async def answer(self, job: Job, journal: Journal, *, retried: bool = False) -> AsyncIterator[Answer]:
+        """The answer to a job, closed and given back at the end; `retried`: it was sent once already. Raises ApiError."""
+        ticket, answer = await self._open(job, journal, retried=retried)
         try:
             yield answer
         except BaseException:
@@ -73,61 +66,62 @@ class Forwarder:
                 answer.response.release()
             self._drive.say(Finish(ticket, ok=not answer.failed))
 
-    async def _open(self, job: Job, journal: Journal) -> tuple[str, Answer]:
-        for last_try in (False, True):
+    async def _open(self, job: Job, journal: Journal, *, retried: bool) -> tuple[str, Answer]:
+        for last_try in (True,) if retried else (False, True):
             ticket = f"{job.id}#{next(self._numbers)}"
             ready = [name for name in job.routes if self._drive.state.slots[name].residency == "ready"]
-            model = await self._drive.acquire(ticket, tuple(job.routes), job.queue_until)
+            urgency = job.contract.urgency if job.contract else 0
+            model = await self._drive.acquire(
+                ticket, tuple(job.routes), job.queue_until, priority=urgency, lease=job.lease
+            )
             journal.granted, journal.warm = time.monotonic(), model in ready
-            sent = False
+            sent = lapsed = False
             try:
                 shaped = shape(job.request, job.routes[model], job.contract)
                 journal.forwarded(job.routes[model], shaped)
+                if lapsed := not self._drive.current(ticket):
+                    raise ConnectionAbortedError("it went while the request was made ready")
                 response = await self._post(job, job.routes[model], shaped)
                 sent = True
-                return ticket, Answer(response, job.routes[model], shaped)
+                return ticket, Answer(response, job.routes[model], shaped, self._keys)
             except TimeoutError:
-                raise ApiError(
-                    504, "deadline_exceeded", f"`{model}` did not answer in time", hint="raise the role's deadline"
-                ) from None
+                raise late(job.routes[model]) from None
             except (aiohttp.ClientError, OSError) as error:
                 broken = error
             finally:
                 if not sent:
                     self._drive.say(Finish(ticket, ok=False))
-            if not await self._drive.report_dead(model) or last_try:
+            if last_try or not (lapsed or await self._drive.report_dead(model)):
                 break
-        raise ApiError(
-            502, "backend_unreachable", f"`{model}` does not answer: {broken}", hint=where_to_look(job.routes[model])
-        )
+        raise unreachable(job.routes[model], broken)
 
     async def _post(self, job: Job, route: Route, shaped: Shaped) -> aiohttp.ClientResponse:
         left_s = max(0.1, job.until - time.monotonic())
-        length = str(len(shaped.body))
+        length = str(shaped.length)
         headers = {
             "Content-Type": "application/json",
             "Content-Length": length,
             "Accept-Encoding": "identity",
             "x-request-id": job.id,
+            **self._keys.headers(route),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=left_s)
         url = f"{route.url}/v1/{job.request.endpoint}"
-        return await self._http.post(
-            url, data=_payload(shaped.body), headers=headers, timeout=timeout, allow_redirects=False
+        response = await self._http.post(
+            url, data=_payload(shaped), headers=headers, timeout=timeout, allow_redirects=False
         )
+        if response.status < 200:  # noqa: PLR2004 - an upgrade that nobody asked for
+            response.close()
+            raise aiohttp.ClientPayloadError(f"it answers with status {response.status}")
+        return response
 
 
-def where_to_look(route: Route) -> str:
-    """What a person does about a backend that fails: its log, or the server that is not ours."""
-    return f"imageworks logs {route.id}" if route.program else f"it is a server of its own: {route.url}"
-
-
-def _payload(body: bytes) -> bytes | AsyncIterator[bytes]:
+def _payload(shaped: Shaped) -> bytes | AsyncIterator[bytes]:
     """A large body goes out in pieces, so that other requests are served in between; the length is still announced."""
-    return body if len(body) <= PIECE else _pieces(body)
+    return shaped.body if shaped.length <= PIECE else _pieces(shaped)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(body)
-    for begin in range(0, len(body), PIECE):
-        yield bytes(view[begin : begin + PIECE])
+async def _pieces(shaped: Shaped) -> AsyncIterator[bytes]:
+    for piece in shaped.pieces:
+        for begin in range(0, len(piece), PIECE):
+            yield bytes(piece[begin : begin + PIECE])

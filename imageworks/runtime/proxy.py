@@ -10,21 +10,36 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from imageworks.contract import Need, Route, expand
-from imageworks.runtime.admission import admit
+from imageworks.runtime.admission import able, here
+from imageworks.runtime.answer import headers
 from imageworks.runtime.drive import Drive
-from imageworks.runtime.errors import ApiError
-from imageworks.runtime.forward import DEADLINE_S, Answer, Forwarder, Job
-from imageworks.runtime.guard import REQUEST_ID, too_large
+from imageworks.runtime.errors import ApiError, too_large
+from imageworks.runtime.forward import Answer, Forwarder
+from imageworks.runtime.guard import REQUEST_ID
+from imageworks.runtime.job import DEADLINE_S, Chosen, Job
 from imageworks.runtime.journal import Journal
+from imageworks.runtime.keys import Keys
+from imageworks.runtime.lease_request import TOKEN_HEADER, shown_token
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
 from imageworks.runtime.request import Endpoint, Request, parse
-from imageworks.runtime.table import Resolution, resolve
+from imageworks.runtime.table import resolve
+from imageworks.runtime.watch import Watch
+
+
+class Working(Protocol):
+    """A request that is served: a task, or an exchange of the fast path."""
+
+    def cancel(self) -> object:
+        """End it; the client is told where that can be."""
 
 
 class Proxy:
@@ -38,10 +53,16 @@ class Proxy:
         tokens: Mapping[str, str],
         *,
         quiet_s: float = QUIET_S,
+        keys: Keys | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.table, self.drive, self.ending = drive.table, drive, False
-        self.active: set[asyncio.Task[object]] = set()
-        self._forwarder = Forwarder(drive, http)
+        self.watch = watch
+        self.active: set[Working] = set()
+        self._quiet: asyncio.Event = asyncio.Event()
+        self._chosen: dict[tuple[bool, str], Chosen] = {}
+        self._keys = keys or Keys()
+        self._forwarder = Forwarder(drive, http, self._keys)
         self._records, self._tokens, self._quiet_s = records, tokens, quiet_s
 
     def endpoint(self, name: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -50,26 +71,44 @@ class Proxy:
         async def handle(request: web.Request) -> web.StreamResponse:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - a handler always runs in a task
-            self.active.add(task)
+            self.enter(task)
             try:
                 return await self._serve(name, request)
             finally:
-                self.active.discard(task)
+                self.leave(task)
 
         return handle
+
+    def enter(self, work: Working) -> None:
+        """A request is served from now."""
+        self.active.add(work)
+
+    def leave(self, work: Working) -> None:
+        """A request is over."""
+        self.active.discard(work)
+        if self.ending and not self.active:
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Return when no request is served any more; only after `ending` is set."""
+        if self.active:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     async def _serve(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         journal = Journal(http[REQUEST_ID])
         try:
             request = parse(endpoint, await self._body(http))
             journal.asked(request)
-            job = self._job(request, journal)
-            response = await (self._stream(http, job, journal) if request.stream else self._short(job, journal))
+            job = self.job(request, journal)
+            if lease := shown_token(http.headers.get(TOKEN_HEADER)):
+                job = msgspec.structs.replace(job, lease=lease)
+            response = await (self._stream if request.stream else self._short)(http, job, journal)
         except ApiError as error:
-            self._record(journal, error)
+            self.record(journal, error)
             raise
         except (asyncio.CancelledError, ConnectionError):
-            self._record(journal, None, None if journal.complete else "refused" if self.ending else "client_abort")
+            self.record(journal, None, None if journal.complete else "refused" if self.ending else "client_abort")
             raise
         return response
 
@@ -82,20 +121,36 @@ class Proxy:
             raise ApiError(415, "encoding_refused", "compressed bodies are not taken")
         return await http.read()
 
-    def _job(self, request: Request, journal: Journal) -> Job:
-        resolution = resolve(self.table, request.model)
-        journal.resolved(resolution)
-        routes = admit(self.table, resolution, request, self.missing)
-        until = journal.begin + (
-            resolution.contract.deadline_s if resolution.contract else self._patience_s(resolution)
-        )
-        queue_until = min(until, journal.begin + self.table.proxy.queue_wait_s)
-        return Job(
-            journal.record_id, request, {route.id: route for route in routes}, resolution.contract, queue_until, until
-        )
+    def chosen(self, request: Request) -> Chosen:
+        """Who could answer, here or not. Raises ApiError for what nobody can.
 
-    def _patience_s(self, resolution: Resolution) -> float:
-        return DEADLINE_S + max(route.start_timeout_s for route in resolution.routes)
+        Remembered for requests without images, by name: only what is found, so there are as many as names.
+        """
+        key = (request.endpoint == "embeddings", request.model)
+        found = None if request.images else self._chosen.get(key)
+        if found is None:
+            resolution = self._keys.usable(resolve(self.table, request.model))
+            routes = {route.id: route for route in able(self.table, resolution, request)}
+            start_s = max(route.start_timeout_s for route in resolution.routes)
+            patience_s = resolution.contract.deadline_s if resolution.contract else DEADLINE_S + start_s
+            found = Chosen(resolution, routes, tuple(routes), patience_s)
+            if not request.images:
+                self._chosen[key] = found
+        return found
+
+    def job(self, request: Request, journal: Journal) -> Job:
+        """Who may answer, and until when. Raises ApiError for what cannot be served."""
+        chosen = self.chosen(request)
+        journal.resolved(chosen.resolution)
+        journal.progress = self.drive.progress
+        return self.job_of(chosen, request, journal, here(request.model, chosen.routes, self.missing))
+
+    def job_of(self, chosen: Chosen, request: Request, journal: Journal, routes: Mapping[str, Route]) -> Job:
+        """The job of a request that `routes` may answer."""
+        begin = journal.begin
+        until = begin + chosen.patience_s
+        queue_until = min(until, begin + self.table.proxy.queue_wait_s)
+        return Job(journal.record_id, request, routes, chosen.resolution.contract, queue_until, until)
 
     def missing(self, route: Route) -> tuple[Need, ...]:
         """Needs of a route that are not on the disk; a model that runs needs nothing more."""
@@ -104,23 +159,23 @@ class Proxy:
         needs = (Need(expand(need.path, self._tokens), need.hint) for need in route.needs)
         return tuple(need for need in needs if not os.path.exists(need.path))  # noqa: PTH110 - half the cost of Path on the hot path
 
-    async def _short(self, job: Job, journal: Journal) -> web.Response:
-        async with self._forwarder.answer(job, journal) as answer:
+    async def _short(self, http: web.Request, job: Job, journal: Journal) -> web.Response:
+        async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
             response = await whole(answer, journal, _headers(answer))
-        self._note(journal, answer)
+        self.note(journal, answer.response.status)
         return response
 
     async def _stream(self, http: web.Request, job: Job, journal: Journal) -> web.StreamResponse:
         async with Stream(http, {"x-request-id": job.id}, lambda: self._waiting(job), self._quiet_s) as stream:
             try:
-                async with self._forwarder.answer(job, journal) as answer:
+                async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
                     response = await stream.relay(answer, journal, _headers(answer))
-                self._note(journal, answer)
+                self.note(journal, answer.response.status)
             except ApiError as error:
                 await stream.end_comments()
                 if stream.response is None:
                     raise
-                self._record(journal, error)
+                self.record(journal, error)
                 await stream.fail(error)
                 return stream.response
             except asyncio.CancelledError:
@@ -129,16 +184,16 @@ class Proxy:
                 raise
         return response
 
-    def _note(self, journal: Journal, answer: Answer) -> None:
-        status = answer.response.status
+    def note(self, journal: Journal, status: int) -> None:
+        """Record a request that the engine answered."""
         error = ApiError(status, "backend_error", "") if status >= 400 else None  # noqa: PLR2004 - any error the engine answers
-        self._record(journal, error)
+        self.record(journal, error)
 
-    def _record(self, journal: Journal, error: ApiError | None, outcome: Outcome | None = None) -> None:
+    def record(self, journal: Journal, error: ApiError | None, outcome: Outcome | None = None) -> None:
         """Write the line of a request, once: a client that hangs up after the last byte changes nothing any more."""
         if not journal.recorded:
-            journal.recorded = True
-            self._records.write(journal.record(self.table, error, outcome))
+            journal.close()
+            self._records.write(partial(journal.line, self.table, error, outcome))
 
     def _waiting(self, job: Job) -> str:
         model = next(iter(job.routes))
@@ -147,5 +202,9 @@ class Proxy:
 
 
 def _headers(answer: Answer) -> dict[str, str]:
-    headers = {"x-imageworks-model": answer.route.id}
-    return headers | ({"x-imageworks-clamped": answer.shaped.clamped} if answer.shaped.clamped else {})
+    return headers(answer.response.status, answer.response.headers, answer.route, answer.shaped)
+
+
+def _retried(http: web.Request) -> bool:
+    """Was it sent to an engine by the fast path already?"""
+    return bool(getattr(http.protocol, "retried", False))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ LOG = logging.getLogger(__name__)
 RECORD_SCHEMA = 1
 ROTATE_BYTES = 64 << 20
 KEEP = 3
+GATHER_S = 0.02
 
 Outcome = Literal["ok", "refused", "invalid", "truncated", "timeout", "client_abort", "backend_error"]
 
@@ -38,6 +40,14 @@ class Images(msgspec.Struct, frozen=True):
 
     n: int | None = None
     tokens: int | None = None
+    shrunk: int | None = None
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """What a history policy left out."""
+
+    messages: int
+    images: int
 
 
 class Tokens(msgspec.Struct, frozen=True, rename={"in_": "in"}):
@@ -103,40 +113,68 @@ class RequestRecord(msgspec.Struct, frozen=True):
     retry_of: str | None = None
     warm: bool | None = None
     content_ref: str | None = None
+    client: str | None = None
+    dropped: Dropped | None = None
+
+
+Made = RequestRecord | Callable[[], bytes]
 
 
 class RecordLog:
-    """Appends records on its own thread; `close` writes what is left."""
+    """Appends records on its own thread; `close` writes what is left.
+
+    Records of GATHER_S are written together: a busy proxy wakes the thread 50 times a second, not for every request.
+    A record may be handed over as a function that makes its line, which is then called there.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: queue.SimpleQueue[RequestRecord | None] = queue.SimpleQueue()
+        self._waiting: deque[Made] = deque()
+        self._some, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
 
-    def write(self, record: RequestRecord) -> None:
+    def write(self, record: Made) -> None:
         """Hand a record over; returns at once."""
-        self._lines.put(record)
+        self._waiting.append(record)
+        if not self._some.is_set():
+            self._some.set()
 
     def close(self) -> None:
         """Write what was handed over, then end."""
-        self._lines.put(None)
+        self._closed.set()
+        self._some.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while (record := self._lines.get()) is not None:
+        while not self._closed.is_set():
+            self._some.wait()
+            self._closed.wait(GATHER_S)
+            self._some.clear()
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        lines = []
+        while self._waiting:
+            record = self._waiting.popleft()
             try:
-                append(self._path, msgspec.json.encode(record) + b"\n")
+                lines.append(record() if callable(record) else msgspec.json.encode(record))
+            except Exception:
+                LOG.exception("a request record cannot be made")
+        if lines:
+            try:
+                append(self._path, b"\n".join([*lines, b""]))
             except OSError as error:
-                LOG.warning("a request record is lost: %s", error)
+                LOG.warning("a request record is lost: %s (%d of them)", error, len(lines))
 
 
-def append(path: Path, line: bytes) -> None:
-    """Add one line with a single O_APPEND write, after rotating a full file. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+def append(path: Path, lines: bytes) -> None:
+    """Add whole lines with a single O_APPEND write, after rotating a full file. Raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     rotate(path, ROTATE_BYTES)
     with path.open("ab", buffering=0) as file:
-        file.write(line)
+        file.write(lines)
 
 
 def rotate(path: Path, limit: int) -> None:

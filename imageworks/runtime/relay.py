@@ -15,14 +15,13 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from imageworks.runtime.answer import EVENT_STREAM, Lines, broke_off, silent
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.forward import Answer, where_to_look
+from imageworks.runtime.forward import Answer
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.tail import Tail, facts_of
+from imageworks.runtime.tail import Tail
 
 QUIET_S = 5.0
-PASSED = ("Content-Type", "Content-Encoding", "Retry-After")
-EVENT_STREAM = "text/event-stream"
 
 
 class Stream:
@@ -34,6 +33,7 @@ class Stream:
         self._request, self._headers, self._waiting, self._quiet_s = request, dict(headers), waiting, quiet_s
         self._answered = asyncio.Event()
         self._comments: asyncio.Task[None] | None = None
+        self._lines = Lines(by_line=True)
         self.response: web.StreamResponse | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,31 +67,25 @@ class Stream:
         await self.end_comments()
         source = answer.response
         if self.response is not None and source.status != 200:  # noqa: PLR2004 - the head is gone: the status becomes an event
-            raise ApiError(502, "backend_error", (await source.read()).decode(errors="replace"))
-        stream = self.response or await self._begin(source.status, {**passed(source), **headers})
-        tail, held = Tail(), b""
-        by_line = source.content_type == EVENT_STREAM
+            raise ApiError(502, "backend_error", (await answer.told()).decode(errors="replace"))
+        stream = self.response or await self._begin(source.status, headers)
+        tail, self._lines = Tail(), Lines(by_line=source.content_type == EVENT_STREAM)
         try:
             async for chunk in _chunks(answer):
                 journal.first_byte()
                 tail.feed(chunk)
-                # a torn line is held back, so that an error event never lands inside it
-                cut = chunk.rfind(b"\n") + 1 if by_line else len(chunk)
-                if cut:
-                    await stream.write(held + chunk[:cut])
-                    held = chunk[cut:]
-                else:
-                    held += chunk
-            await stream.write(held)
+                if piece := self._lines.feed(chunk):
+                    await stream.write(piece)
+            await stream.write(self._lines.rest())
         finally:
-            journal.facts, journal.complete = tail.facts(), tail.ended()
+            journal.answer, journal.complete = tail, tail.ended()
         await stream.write_eof()
         return stream
 
     async def fail(self, error: ApiError) -> None:
         """End a begun stream with one error event."""
         if self.response is not None:
-            await self.response.write(b"\n" + error.event())
+            await self.response.write(self._lines.failure(error))
             await self.response.write_eof()
 
 
@@ -102,25 +96,21 @@ async def whole(answer: Answer, journal: Journal, headers: Mapping[str, str]) ->
         journal.first_byte()
         parts.append(chunk)
     body = b"".join(parts)
-    journal.facts = facts_of(body)
-    return web.Response(body=body, status=answer.response.status, headers={**passed(answer.response), **headers})
+    journal.answer = body
+    return web.Response(body=body, status=answer.response.status, headers=headers)
 
 
 async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
     try:
+        if answer.response.status >= 400:  # noqa: PLR2004 - any error: short, and some quote the key they were given
+            yield await answer.told()
+            return
         async for chunk in answer.response.content.iter_any():
             yield chunk
     except TimeoutError:
-        raise ApiError(504, "deadline_exceeded", f"`{answer.route.id}` fell silent") from None
-    except (aiohttp.ClientError, OSError) as error:
-        message = f"`{answer.route.id}` broke off its answer: {error}"
-        raise ApiError(502, "backend_error", message, hint=where_to_look(answer.route)) from None
-
-
-def passed(source: aiohttp.ClientResponse) -> dict[str, str]:
-    """The engine's headers that concern the client; after a server error no retry, as tokens may be spent."""
-    headers = {name: source.headers[name] for name in PASSED if name in source.headers}
-    return headers | ({"x-should-retry": "false"} if source.status >= 500 else {})  # noqa: PLR2004 - any server error
+        raise silent(answer.route) from None
+    except Exception as error:  # aiohttp's parser raises more than it names
+        raise broke_off(answer.route, error) from None
 
 
 async def _is_set(event: asyncio.Event, within_s: float) -> bool:

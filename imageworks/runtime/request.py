@@ -9,19 +9,22 @@ A remote image URL is refused here, because the engine would fetch it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import msgspec
 
 from imageworks.contract import RoleTable, Route
+from imageworks.runtime.elide import Body, Elided, Pieces, elide
 from imageworks.runtime.errors import ApiError
 
 Endpoint = Literal["chat/completions", "completions", "embeddings"]
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
 _SHOWN = 60
+_LARGEST = 2**63
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens")
+_RECORDED = ("temperature", "top_p", "seed")
+_WORTH = frozenset((*_MAX_TOKENS, *_RECORDED))
 
 
 class _Url(msgspec.Struct):
@@ -36,59 +39,105 @@ class _Part(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    content: str | list[_Part | str] | None = None
+    content: msgspec.Raw = msgspec.Raw(b"null")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A readable request. `images` counts image parts of all messages."""
+_ENCODE = msgspec.json.Encoder().encode
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str | None)
+_FLAG = msgspec.json.Decoder(bool | None)
+_COUNT = msgspec.json.Decoder(int | None)
+_MESSAGES = msgspec.json.Decoder(list[_Message] | None)
+_CONTENT = msgspec.json.Decoder(str | list[_Part | str] | None)
+_PLAIN = (b'"', b"n")
+"""How a content begins that has no parts."""
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A readable request; a Struct, because one is made for every request. `images` counts image parts of all messages.
+
+    Values of `fields` are the client's own bytes, but for what `elided` holds of them (see `Elided.restore`).
+    """
 
     endpoint: Endpoint
     fields: Fields
     model: str
     stream: bool
     images: int
+    elided: Elided | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shaped:
-    """What is sent: the body, the header that says what was changed, and the parameters for the record."""
+class Shaped(msgspec.Struct, frozen=True, gc=False):
+    """What is sent: the body in pieces, the header that says what was changed, and the values it was made of."""
 
-    body: bytes
+    pieces: Pieces
     clamped: str | None
-    params: Mapping[str, object]
+    fields: Mapping[str, object]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Parameters worth recording; absent where neither client nor model says anything."""
+        return {} if _WORTH.isdisjoint(self.fields) else _params(self.fields)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body, joined: a copy, where it has media."""
+        return b"".join(self.pieces)
 
 
-def parse(endpoint: Endpoint, body: bytes) -> Request:
-    """Read a body. Raises ApiError 400 that names the field at fault."""
+def parse(endpoint: Endpoint, body: Body) -> Request:
+    """Read a body, which is not copied and must not change any more. Raises ApiError 400 that names the field at fault."""
+    elided = elide(body)
+    text = elided.skeleton if elided else body
     try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError as error:
+        str(text, "utf-8")  # the decoder below does not look into strings that nobody reads
+        fields = _FIELDS.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
-    model = _read(fields, "model", str)
+    model = _read(fields, "model", _TEXT)
     if not model:
         raise ApiError(
             400, "missing_field", "the request names no model", param="model", hint="GET /v1/models lists the names"
         )
-    stream = bool(_read(fields, "stream", bool))
-    return Request(endpoint, fields, model, stream, _count_images(fields))
+    stream = "stream" in fields and bool(_read(fields, "stream", _FLAG))
+    return Request(endpoint, fields, model, stream, _count_images(fields), elided)
 
 
-def _read(fields: Fields, name: str, kind: type[T]) -> T | None:
+def _read(fields: Fields, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     raw = fields.get(name)
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind | None)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ApiError(400, "invalid_field", f"`{name}` cannot be read: {error}", param=name) from None
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> ApiError:
+    return ApiError(400, "invalid_field", f"`{name}` cannot be read: {error}", param=name)
 
 
 def _count_images(fields: Fields) -> int:
-    messages = _read(fields, "messages", list[_Message]) or []
-    parts = [part for message in messages if isinstance(message.content, list) for part in message.content]
     images = 0
-    for part in parts:
+    for message in _read(fields, "messages", _MESSAGES) or ():
+        content = message.content
+        if memoryview(content)[:1] not in _PLAIN:  # most messages are text, which nobody here needs decoded
+            images += _count_parts(content)
+    return images
+
+
+def _count_parts(content: msgspec.Raw) -> int:
+    try:
+        parts = _CONTENT.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable("messages", error) from None
+    images = 0
+    for part in parts if isinstance(parts, list) else ():
         if isinstance(part, _Part):
             for link in (part.image_url, part.video_url, part.audio_url):
                 _refuse_remote(link.url if isinstance(link, _Url) else link)
@@ -111,15 +160,22 @@ def _refuse_remote(url: str | None) -> None:
 
 def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
     """The body for this route's engine, every untouched value byte for byte as the client wrote it."""
-    asked = {name: value for name, value in request.fields.items() if name not in route.strip}
+    asked = request.fields
+    if route.strip:
+        asked = {name: value for name, value in asked.items() if name not in route.strip}
     fields: dict[str, object] = {**asked, "model": route.served_name}
     clamped = None
     if request.endpoint != "embeddings":
-        fields |= {name: value for name, value in route.sampling.items() if _silent(asked, name)}
+        for name, value in route.sampling.items():
+            if _silent(asked, name):
+                fields[name] = value
         fields |= route.set
-        fields |= route.variants.get(request.model.rpartition(":")[2], {})
+        if route.variants:
+            fields |= route.variants.get(request.model.rpartition(":")[2], {})
         clamped = _bound(asked, fields, contract)
-    return Shaped(msgspec.json.encode(fields), clamped, _params(fields))
+    encoded = _ENCODE(fields)
+    pieces = (encoded,) if request.elided is None else request.elided.restore(encoded)
+    return Shaped(pieces, clamped, fields)
 
 
 def _silent(fields: Fields, name: str) -> bool:
@@ -133,7 +189,7 @@ def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None)
     if contract is None or contract.max_tokens is None:
         return None
     limit = contract.max_tokens
-    given = {name: value for name in _MAX_TOKENS if (value := _read(asked, name, int)) is not None}
+    given = {name: value for name in _MAX_TOKENS if (value := _read(asked, name, _COUNT)) is not None}
     if not given:
         default = fields.get("max_tokens")
         fields["max_tokens"] = min(limit, default) if isinstance(default, int) else limit
@@ -144,14 +200,16 @@ def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None)
 
 
 def _params(fields: Mapping[str, object]) -> dict[str, object]:
-    """Parameters worth recording, None where neither client nor model says anything."""
+    found = {name: _number(fields[name]) for name in _RECORDED if name in fields}
     limit = next((fields[name] for name in _MAX_TOKENS if name in fields), None)
-    values = {"max_tokens": limit, **{name: fields.get(name) for name in ("temperature", "top_p", "seed")}}
-    return {name: _number(value) for name, value in values.items()}
+    return found if limit is None else found | {"max_tokens": _number(limit)}
 
 
 def _number(value: object) -> object:
     if not isinstance(value, msgspec.Raw):
         return value
-    found = msgspec.json.decode(value)
-    return found if isinstance(found, int | float) else None
+    try:
+        found = msgspec.json.decode(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, float) or (isinstance(found, int) and abs(found) < _LARGEST) else None

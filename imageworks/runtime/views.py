@@ -38,8 +38,20 @@ class Views:
             "reason": reason,
             "profile": self._table.profile,
             "plan_hash": self._table.plan_hash,
+            "degraded": self._degraded(),
         }
         return _json(body, 200 if reason is None else 503)
+
+    def _degraded(self) -> list[str]:
+        """What does not work although requests are served."""
+        found = []
+        ledger, measuring = self._drive.ledger, self._drive.measuring
+        if ledger.trouble is not None and not ledger.probe():
+            found.append(f"no new lease is given: the state cannot be written: {ledger.trouble}")
+        if measuring.seen and measuring.note is not None:
+            found.append(f"no model or lease gets GPU memory: it was measured and is not now: {measuring.note}")
+        found += [f"GPU {gpu.slot} is lost" for gpu in self._drive.state.gpus.values() if gpu.lost]
+        return found
 
     def _not_ready(self) -> str | None:
         if self._proxy.ending:
@@ -70,6 +82,8 @@ class Views:
             "inflight": slot.inflight,
             "waiting": waiting,
             "reason": slot.failure,
+            "lease": slot.lease,
+            "tokens": {self._drive.uuids[gpu]: token for gpu, token in slot.tokens.items()},
         }
 
     async def unload(self, request: web.Request) -> web.Response:

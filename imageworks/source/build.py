@@ -6,10 +6,11 @@ depth limit. Knows no YAML library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label, Span
 from imageworks.source.tree import BrokenNode, Entry, MapNode, Node, ScalarNode, SeqNode
+from imageworks.values import dataclass
 
 DEEPEST = 50
 

@@ -8,12 +8,12 @@ a person aligned stay aligned. The new text must read as the same tree, or it is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Diagnostic
 from imageworks.source.parse import parse
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import BrokenNode, MapNode, Node, ScalarNode, SeqNode, walk
+from imageworks.values import dataclass
 
 STEP = 2
 

@@ -7,7 +7,6 @@ and the rest is read, so that one run finds all. Never raises, whatever the text
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
@@ -29,6 +28,7 @@ from imageworks.source.repair import Repaired
 from imageworks.source.syntax import Problem, judge
 from imageworks.source.text import SourceFile
 from imageworks.source.tree import MapNode
+from imageworks.values import dataclass
 
 MOST_ROUNDS = 25
 
@@ -117,7 +117,10 @@ def _read(source: SourceFile, repaired: Repaired, builder: Builder, events: Iter
 
 
 def _feed(source: SourceFile, repaired: Repaired, builder: Builder, event: Any) -> None:
-    span = source.span(repaired.original_offset(event.start_mark.index), repaired.original_offset(event.end_mark.index))
+    start, end = event.start_mark.index, event.end_mark.index
+    if repaired.repairs:
+        start, end = repaired.original_offset(start), repaired.original_offset(end)
+    span = source.span(start, end)
     if isinstance(event, AliasEvent):
         builder.alias(span)
     elif isinstance(event, ScalarEvent):

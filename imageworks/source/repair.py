@@ -7,7 +7,8 @@ repaired text, its spans point into the text as the person wrote it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,11 +7,11 @@ the rest of the run; behind any other the whole top-level section is left out.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Applicability, Diagnostic, Edit, Fix, Label
 from imageworks.source.repair import Repair, Repaired
 from imageworks.source.text import SourceFile
+from imageworks.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ class SourceFile:
 
     def span(self, start: int, end: int) -> Span:
         """The span from `start` to before `end`; both are clamped to the text."""
-        start = max(0, min(start, len(self.text)))
-        end = max(start, min(end, len(self.text)))
-        line, column = self.place(start)
-        end_line, end_column = self.place(end)
-        return Span(self.name, start, end, line, column, end_line, end_column)
+        if not 0 <= start <= end <= len(self.text):
+            start = max(0, min(start, len(self.text)))
+            end = max(start, min(end, len(self.text)))
+        starts = self._starts
+        line = bisect_right(starts, start)
+        last = bisect_right(starts, end, line - 1)
+        return Span(self.name, start, end, line, start - starts[line - 1] + 1, last, end - starts[last - 1] + 1)
 
     def line_bounds(self, line: int) -> tuple[int, int]:
         """Offsets of the first character of `line` (from 1) and of its end, line end excluded."""

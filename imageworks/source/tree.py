@@ -7,9 +7,9 @@ whether it was plain; it has no type yet. Holds no judgement and no parser.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from imageworks.diagnostics.model import Span
+from imageworks.values import dataclass
 
 Path = tuple[str | int, ...]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from imageworks import contract
@@ -21,22 +22,29 @@ NAME = "plan"
 SCHEMA = 1
 
 
-ATOMS = frozenset({str, int, float, bool, type(None)})
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: Any) -> Any:
-    if type(value) in ATOMS:
-        return value
     if isinstance(value, Span):
         return place(value)
-    if dataclasses.is_dataclass(value):
-        data = {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-        if "span" in data:
-            data["at"] = data.pop("span")
-        return data | {"total": value.total} if isinstance(value, Memory) else data
+    if isinstance(value, tuple):
+        return [item if type(item) in _ATOMS else _plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: item if type(item) in _ATOMS else _plain(item) for key, item in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    kind: Any = type(value)
+    found = ((key, getattr(value, name)) for name, key in _keys(kind))
+    data = {key: item if type(item) in _ATOMS else _plain(item) for key, item in found}
+    return data | {"total": value.total} if isinstance(value, Memory) else data
+
+
+@cache
+def _keys(kind: Any) -> tuple[tuple[str, str], ...]:
+    """The fields of a dataclass, each with its key here, sorted by that as they are written."""
+    fields = ((item.name, "at" if item.name == "span" else item.name) for item in dataclasses.fields(kind))
+    return tuple(sorted(fields, key=lambda field: field[1]))
 
 
 def document(plan: Plan) -> dict[str, Any]:

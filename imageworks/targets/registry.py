@@ -6,15 +6,16 @@ Owns the order of targets and the refusal of two files at one place. A new targe
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from imageworks.diagnostics.model import Diagnostic, Fix, Label
 from imageworks.plan.ir import Options, Plan
 from imageworks.targets.artifact import Artifact, Target
 
 
-def _targets() -> tuple[tuple[Target, Callable[[Options], bool]], ...]:
+def _targets(plans: Sequence[Plan]) -> tuple[tuple[Target, Callable[[Options], bool]], ...]:
     from imageworks.targets import (  # noqa: PLC0415 - `check` emits nothing
         execspec,
         llama_swap,
@@ -28,7 +29,7 @@ def _targets() -> tuple[tuple[Target, Callable[[Options], bool]], ...]:
 
     return (
         (execspec, lambda _: True),
-        (routes, lambda _: True),
+        (routes.Routes(plans), lambda _: True),
         (prompts, lambda _: True),
         (plan_json, lambda _: True),
         (supervisord, lambda options: options.supervisord),
@@ -54,18 +55,25 @@ def _check_plugins(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
 def _check_systemd(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
     from imageworks.targets import quoting  # noqa: PLC0415 - only for plans with systemd units
 
-    prefixes = {plan.options.systemd_prefix for plan in plans if plan.options.systemd}
+    prefixes = {(plan.options.systemd_prefix, plan.options.systemd_scope) for plan in plans if plan.options.systemd}
     return tuple(
         Diagnostic(
             code="IW520",
             message=f"targets.systemd.prefix `{prefix}` cannot stand in a unit file",
             primary=None,
             notes=(problem,),
-            fixes=(Fix("a folder such as %h/imageworks or /srv/imageworks"),),
+            fixes=(Fix("a folder such as %h/imageworks" if scope == "user" else "a folder such as /srv/imageworks"),),
         )
-        for prefix in sorted(prefixes)
-        if (problem := quoting.prefix_problem(prefix))
+        for prefix, scope in sorted(prefixes)
+        if (problem := quoting.prefix_problem(prefix) or _of_root(prefix, scope))
     )
+
+
+def _of_root(prefix: str, scope: str) -> str | None:
+    """Why `prefix` cannot be a folder of the units' own user; they run as `imageworks`, the manager as root."""
+    if scope == "user" or not {"%h", "%u", "%U"} & set(re.findall("%.", prefix)):
+        return None
+    return "in units of the system %h, %u and %U are root's, whose files the service cannot read"
 
 
 def _check_llama_swap(plans: Sequence[Plan]) -> tuple[Diagnostic, ...]:
@@ -98,7 +106,19 @@ def emit(plan: Plan, plans: Sequence[Plan]) -> tuple[Artifact, ...]:
     Raises QuotingError for what `check` reports and for names outside the safe alphabet, ValueError when two
     targets write one file.
     """
-    files = [file for target, wanted in _targets() if wanted(plan.options) for file in target.emit(plan, plans)]
+    return _emit(plan, plans, _targets(plans))
+
+
+def emit_all(plans: Sequence[Plan], chosen: Collection[str]) -> dict[str, tuple[Artifact, ...]]:
+    """The files of each profile in `chosen`; what profiles have in common is made once. Raises as `emit`."""
+    targets = _targets(plans)
+    return {plan.profile: _emit(plan, plans, targets) for plan in plans if plan.profile in chosen}
+
+
+def _emit(
+    plan: Plan, plans: Sequence[Plan], targets: Sequence[tuple[Target, Callable[[Options], bool]]]
+) -> tuple[Artifact, ...]:
+    files = [file for target, wanted in targets if wanted(plan.options) for file in target.emit(plan, plans)]
     if plan.options.plugins:
         from imageworks.targets import plugins  # noqa: PLC0415 - as above
 

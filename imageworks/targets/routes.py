@@ -7,7 +7,7 @@ profile, so that a client may ask what another machine would answer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imageworks import contract
@@ -81,6 +81,11 @@ def role_table(role: PlannedRole) -> contract.RoleTable:
     )
 
 
+def role_tables(plans: Sequence[Plan]) -> Mapping[str, Mapping[str, contract.RoleTable]]:
+    """All roles of all profiles."""
+    return {plan.profile: {role.name: role_table(role) for role in plan.roles} for plan in plans}
+
+
 def _history(rules: ir.History) -> contract.History:
     return contract.History(*(rule and contract.HistoryRule(*_values(rule)) for rule in _values(rules)))
 
@@ -127,7 +132,7 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
         gpus=tuple(contract.Gpu(one.slot, one.budget // MIB, one.capacity // MIB) for one in plan.devices),
         routes={model.id: route(plan, model) for model in plan.models},
         unplaced={one.id: one.reason for one in plan.unplaced},
-        roles={each.profile: {role.name: role_table(role) for role in each.roles} for each in plans},
+        roles=role_tables(plans),
         leases=contract.Leases(*_values(plan.leases)),
         roots={root.name: contract.Root(env=root.env, default=root.default) for root in plan.roots},
     )
@@ -135,4 +140,18 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
 
 def emit(plan: Plan, plans: Sequence[Plan]) -> Iterable[Artifact]:
     """One file."""
-    yield Artifact("routes.json", contract.to_json(table(plan, plans)))
+    return Routes(plans).emit(plan, plans)
+
+
+class Routes:
+    """The target for all of `plans`: the role tables, most of the text and the same in every file, are rendered once."""
+
+    NAME = NAME
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._roles: Any = contract.Rendered(contract.to_json(role_tables(plans)))
+
+    def emit(self, plan: Plan, plans: Sequence[Plan]) -> Iterable[Artifact]:
+        """One file."""
+        del plans
+        yield Artifact("routes.json", contract.to_json(dataclasses.replace(table(plan, ()), roles=self._roles)))

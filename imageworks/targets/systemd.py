@@ -1,4 +1,4 @@
-"""systemd units: the proxy, one service for each model, a target and a slice.
+"""systemd units: the proxy, one service for each model, a target and slices; for the system a polkit rule.
 
 Owns stop, restart and sandbox policy under systemd. A model is never restarted by systemd: the proxy, which owns
 the memory, does that. The sandbox has two depths: a user manager cannot drop capabilities, so units of scope
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from imageworks.plan.ir import Plan
 from imageworks.targets.artifact import Artifact
@@ -48,6 +49,7 @@ class UnitView:
 
     header: tuple[Comment, ...]
     description: UnitBare
+    slice: SafeName
     folder: UnitBare
     command: tuple[UnitWord, ...]
     environment: tuple[UnitEnv, ...]
@@ -71,6 +73,19 @@ class GroupView:
     wanted_by: SafeName
 
 
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """The polkit rule: which units the proxy may start and stop."""
+
+    header: tuple[Comment, ...]
+    models: tuple[SafeName, ...]
+
+
+def _slice(slots: Sequence[int]) -> SafeName:
+    """The slice of a program on these GPUs, below `imageworks`; of several GPUs a slice of their own."""
+    return safe_name(f"imageworks-gpu{'_'.join(map(str, slots))}" if slots else "imageworks")
+
+
 def _header(plan: Plan, program: Program | None = None) -> tuple[Comment, ...]:
     line = place(program.span) if program else None
     made = f"profile {plan.profile}, plan sha256:{plan.hash}"
@@ -90,6 +105,8 @@ def _environment(plan: Plan, program: Program) -> Iterable[UnitEnv]:
         yield unit_env("IMAGEWORKS_INIT", f"systemd-{options.systemd_scope}")
     if options.systemd_scope == "system":
         yield unit_env_below("XDG_CACHE_HOME", options.systemd_prefix, f"{STATE}/cache")
+        if program.model is not None:  # where engines keep compiled kernels; the user's own home is read-only
+            yield unit_env_below("HOME", options.systemd_prefix, f"{STATE}/home")
 
 
 def _credentials(plan: Plan, program: Program) -> Iterable[SafeName]:
@@ -115,6 +132,7 @@ def view(plan: Plan, program: Program) -> UnitView:
     return UnitView(
         header=_header(plan, program),
         description=unit_bare(f"ImageWorks model {model.id}" if model else "ImageWorks proxy"),
+        slice=_slice(program.launch.slots),
         folder=unit_folder(prefix),
         command=(unit_word_below(prefix, f"{STATE}/bin/launch"), unit_word_below(prefix, exec_file)),
         environment=tuple(_environment(plan, program)),
@@ -130,11 +148,20 @@ def view(plan: Plan, program: Program) -> UnitView:
 
 
 def emit(plan: Plan, plans: Sequence[Plan]) -> Iterable[Artifact]:
-    """The services, imageworks.target and imageworks.slice."""
+    """The services, the target and the slices; for the system also what lets the proxy start models."""
     del plans
     for program in programs(plan):
         template = "model.service.j2" if program.model else "proxy.service.j2"
         yield Artifact(f"systemd/{program.name}.service", render(template, view(plan, program)))
+    yield from _groups(plan)
+    models = tuple(program.name for program in programs(plan) if program.model)
+    if plan.options.systemd_scope == "system" and models:
+        rule = RuleView(_header(plan), models)
+        yield Artifact("polkit/50-imageworks.rules", render("polkit.rules.j2", rule))
+
+
+def _groups(plan: Plan) -> Iterable[Artifact]:
+    """The target, and the slices: what runs on one GPU can be watched, bounded and stopped as a whole."""
     group = GroupView(
         header=_header(plan),
         description=unit_bare(f"ImageWorks stack {plan.stack}"),
@@ -143,3 +170,7 @@ def emit(plan: Plan, plans: Sequence[Plan]) -> Iterable[Artifact]:
     )
     for unit in ("imageworks.target", "imageworks.slice"):
         yield Artifact(f"systemd/{unit}", render(f"{unit}.j2", group))
+    for slots in sorted({program.launch.slots for program in programs(plan) if program.launch.slots}):
+        gpus = " and ".join(f"GPU {slot}" for slot in slots)
+        view_of_gpu = replace(group, description=unit_bare(f"ImageWorks stack {plan.stack}, {gpus}"))
+        yield Artifact(f"systemd/{_slice(slots)}.slice", render("imageworks.slice.j2", view_of_gpu))

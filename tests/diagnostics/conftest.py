@@ -44,6 +44,8 @@ STACKS: dict[str, str | bytes | None] = {
     "IW303": MODEL
     + '    aliases: ["gpt-4o-mini"]\n  other: {backend: vllm, source: {path: x}, aliases: ["gpt-4o-mini"]}\n',
     "IW304": MODEL.replace("m.gguf", "/srv/models/m.gguf"),
+    "IW305": MODEL.replace("llamacpp", "vllm")
+    + "    vllm: {api-key: {secret: API_KEY}}\nsecrets: {API_KEY: {env: API_KEY}}\n",
     "IW306": MODEL + f"    aliases: [{KEY}]\n",
     "IW307": MODEL.replace("{path: m.gguf}", "{path: m.gguf, hf: a/b}"),
     "IW309": MODEL + "roles:\n  caption: {fallback: [keywords]}\n  keywords: {fallback: [caption]}\n",
@@ -55,6 +57,8 @@ STACKS: dict[str, str | bytes | None] = {
     + "    pin: {port: {value: 24001, because: panel}}\n  o: {backend: vllm, source: {path: x}, pin: {port: {value: 24001, because: x}}}\n",
     "IW315": MODEL.replace("m.gguf", '"${NAEM}.gguf"') + "variables: {NAME: m}\n",
     "IW330": MODEL + "proxy:\n  bind: 0.0.0.0:8100\n",
+    "IW510": "version: 1\nmodels:\n  own: {backend: openai, command: [serve], env: {CUDA_VISIBLE_DEVICES: '1'}}\n",
+    "IW522": MODEL + "targets: {systmd: {scope: system}}\n",
     "IW701": MODEL + "prompts:\n  bind:\n    personal_tagger.caption: {role: caption, profile: tager_default}\n",
     "IW702": MODEL + "prompts:\n  bind:\n    caption: {role: caption, profile: tagger_default}\n",
 }

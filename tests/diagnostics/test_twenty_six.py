@@ -137,7 +137,9 @@ MISTAKES = {
         "roots: {models: {default: /srv/models}}",
     ),
     "IW306 a secret": Mistake(
-        MODELS + f"    aliases: [«{KEY}»]\n", ("a secret stands in the file", "would be committed", "replace the key"), "environ"
+        MODELS + f"  phone: {{backend: openai, url: 'http://box:1', key: «{KEY}»}}\n",
+        ("a secret stands in the file", "would be committed", "replace the key", "begins "),
+        "secrets: {PHONE_KEY: {env: IMAGEWORKS_PHONE_KEY}}  and  key: {secret: PHONE_KEY}",
     ),
     "IW330 open to the network": Mistake(
         MODELS + "proxy:\n  bind: «0.0.0.0:8100»\n",

@@ -153,15 +153,43 @@ def test_servers_elsewhere_are_reached_by_url(swapped: Swapped, stack: Read, tol
 models: {far: {cmd: ssh box run, proxy: "http://192.168.1.5:8080"}}
 peers:
   box: {proxy: "http://192.168.1.6", models: [near-enough, has/slash]}
-  paid: {proxy: "https://example.org", apiKey: abc, models: [x]}
+  paid: {proxy: "https://example.org", apiKey: hunter2, models: [x, y]}
+  open-router: {proxy: "https://example.net", apiKey: "${env.ROUTER}", models: [z]}
 """
     found = swapped(text)
     assert {name: model.url for name, model in stack(found).models.items()} == {
         "far": "http://192.168.1.5:8080",
         "near-enough": "http://192.168.1.6",
+        "x": "https://example.org",
+        "y": "https://example.org",
+        "z": "https://example.net",
     }
+    assert {name: model.key.secret for name, model in stack(found).models.items() if model.key} == {
+        "x": "PAID_KEY",
+        "y": "PAID_KEY",
+        "z": "OPEN_ROUTER_KEY",
+    }
+    assert {name: secret.env for name, secret in stack(found).secrets.items()} == {
+        "PAID_KEY": "IMAGEWORKS_PAID_KEY",
+        "OPEN_ROUTER_KEY": "ROUTER",
+    }
+    assert "hunter2" not in f"{found.text}{[(item.message, item.notes) for item in found.diagnostics]}"
     assert ("IW802", "has/slash of peer box is left out: not a free id") in told(found)
-    assert ("IW808", "peer paid is left out: it needs a key") in told(found)
+    assert [item for item in told(found) if item[0] == "IW808"] == [("IW808", "the key of peer paid is not copied")]
+
+
+def test_a_program_keeps_its_environment_but_no_secret(swapped: Swapped, stack: Read, told: Told) -> None:
+    env = '    env: [MODE=fast, "EMPTY=", CUDA_VISIBLE_DEVICES=0, "TOKEN=sk-aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0z", "FROM=${env.HOME}", "PRICE=$5"]\n'
+    found = swapped(one("my-server --port ${PORT}", env))
+    assert stack(found).models["m"].env == {"MODE": "fast", "EMPTY": "", "PRICE": "$5"}
+    assert "sk-aB3" not in f"{found.text}{[(item.message, item.notes) for item in found.diagnostics]}"
+    assert [item for item in told(found) if item[0] in {"IW801", "IW805"}] == [
+        ("IW801", "m: which GPU it sees follows from the plan"),
+        ("IW805", "m: `env.TOKEN` is not carried over: a secret stands in the file"),
+    ]
+    assert ("IW806", "m: from where do these get their values? FROM") in told(found)
+    engine = told(swapped(one("llama-server -m a.gguf", "    env: [MODE=fast]\n")))
+    assert ("IW805", "m: no key for the environment of this engine: MODE") in engine
 
 
 def test_no_secret_is_copied(swapped: Swapped, told: Told) -> None:

@@ -27,6 +27,8 @@ def test_the_word_names_the_process_and_the_spec_in_force(stage: Stage) -> None:
     done = stage.launch(spec)
     word = json.loads((run / "model-tiny.started.json").read_text("utf-8"))
     assert (word["schema"], word["pid"], word["file"]) == (1, int(done.stdout), str(spec))
+    assert isinstance(word["start"], int)
+    assert word["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     assert contract.exec_spec(json.dumps(word["spec"])) == contract.exec_spec(spec.read_text("utf-8"))
     assert [path.name for path in run.iterdir()] == ["model-tiny.started.json"]
 

@@ -90,6 +90,7 @@ def test_a_profile_that_is_too_small_for_its_override_is_told(read: Read) -> Non
     assert plans == ()
     assert {item.message for item in found if item.is_error} == {
         "role `chat` has no model on development",
+        "m does not fit the host memory of development: 36.8 GiB short",
     }
 
 

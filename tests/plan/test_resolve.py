@@ -6,6 +6,8 @@ import dataclasses
 import random
 from collections.abc import Callable, Mapping
 
+import pytest
+
 from imageworks.model.loaded import Loaded
 from imageworks.model.lock import LockedModel
 from imageworks.model.prompts import PromptProfile
@@ -81,6 +83,15 @@ targets: {systemd: {enabled: false, scope: system, prefix: /opt/x}, vllm_scripts
     options = plan.options
     assert (options.supervisord, options.systemd, options.vllm_scripts) == (True, False, False)
     assert (options.systemd_scope, options.systemd_prefix) == ("system", "/opt/x")
+
+
+@pytest.mark.parametrize(
+    ("scope", "prefix"),
+    [("", "/srv/imageworks"), ("scope: system", "/srv/imageworks"), ("scope: user", "%h/imageworks")],
+)
+def test_the_folder_of_the_units_follows_their_scope(read: Read, scope: str, prefix: str) -> None:
+    plans, _ = resolve(read(f"version: 1\nmodels: {{}}\ntargets: {{systemd: {{{scope}}}}}\n"))
+    assert {plan.options.systemd_prefix for plan in plans} == {prefix}
 
 
 def test_stopping_gives_the_proxy_time_to_drain(shipped: Mapping[str, Plan]) -> None:

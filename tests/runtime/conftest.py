@@ -22,12 +22,14 @@ import pytest
 from aiohttp import web
 
 from imageworks import contract
-from imageworks.runtime.app import application
+from imageworks.runtime.app import listening
 from imageworks.runtime.backends.probe import serves
-from imageworks.runtime.backends.protocol import Status
+from imageworks.runtime.backends.protocol import Look, SleepError, Status
 from imageworks.runtime.drive import Drive
+from imageworks.runtime.keys import read as read_keys
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
+from imageworks.runtime.start import listen
 
 
 def make_route(name: str, port: int = 1, **changes: Any) -> contract.Route:
@@ -112,6 +114,7 @@ class Engine:
         self.starts = self.stops = self.hits = 0
         self.seen: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
+        self.headers: list[Mapping[str, str]] = []
         self.loaded, self.go_on = asyncio.Event(), asyncio.Event()
         self.loaded.set()
         self.go_on.set()
@@ -124,7 +127,7 @@ class Engine:
             b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}\n\n',
             b"data: [DONE]\n\n",
         )
-        self.status_code = 200
+        self.status_code, self.refusal = 200, "engine says no"
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
 
@@ -152,6 +155,27 @@ class Engine:
     def log(self) -> str:
         return self.words
 
+    def obstacle(self) -> str:
+        return ""
+
+    async def pids(self) -> tuple[int, ...]:
+        return ()
+
+    async def sleep(self, level: int) -> None:
+        raise SleepError(f"no sleep at level {level}")
+
+    async def wake(self) -> None:
+        raise SleepError("no sleep, so no waking")
+
+    async def asleep(self) -> bool:
+        return False
+
+    async def look(self) -> Look:
+        return Look("ok" if self.loaded.is_set() else "failing")
+
+    async def canary(self, timeout_s: float) -> bool | None:
+        return True if timeout_s else None
+
     # the server
 
     async def listen(self) -> None:
@@ -178,6 +202,7 @@ class Engine:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.hits += 1
         self.bodies.append(await request.read())
+        self.headers.append(request.headers)
         body = json.loads(self.bodies[-1])
         self.seen.append(body)
         self.hit.set()
@@ -186,7 +211,9 @@ class Engine:
             await self._drop(request)
         try:
             if self.status_code != 200:
-                return web.json_response({"error": {"message": "engine says no"}}, status=self.status_code)
+                await self.go_on.wait()
+                said = self.refusal.format(key=request.headers.get("Authorization"))
+                return web.json_response({"error": {"message": said}}, status=self.status_code)
             return await (self._stream(request) if body.get("stream") else self._short())
         except asyncio.CancelledError:
             self.client_left.set()
@@ -278,17 +305,17 @@ async def _world(
     *,
     quiet_s: float,
     opened: bool,
+    environ: Mapping[str, str],
+    fast: bool,
 ) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         drive = Drive(table, engines)
         log = folder / "state" / "log" / "requests.jsonl"
         records = RecordLog(log)
-        proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s)
-        runner = web.AppRunner(application(proxy), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", ports[-1]).start()
+        keys = read_keys(table, folder, environ)
+        proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s, keys=keys)
+        await stack.enter_async_context(listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast))
         if opened:
             await drive.open()
         world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log)
@@ -321,17 +348,30 @@ def table() -> Callable[..., contract.RouteTable]:
     return make_table
 
 
+@pytest.fixture(params=["fast", "slow"])
+def speed(request: pytest.FixtureRequest) -> str:
+    """Every promise of the proxy holds on both of its ways."""
+    return str(request.param)
+
+
 @pytest.fixture
-def world(tmp_path: Path, free_ports: Callable[[int], tuple[int, ...]]) -> Callable[..., Any]:
+def world(tmp_path: Path, free_ports: Callable[[int], tuple[int, ...]], speed: str) -> Callable[..., Any]:
     """`async with world(routes={...}, roles=..., **table) as w`: routes maps a name to changes of its route."""
 
     def build(
-        routes: Mapping[str, Mapping[str, Any]], *, quiet_s: float = 60.0, opened: bool = True, **table: Any
+        routes: Mapping[str, Mapping[str, Any]],
+        *,
+        quiet_s: float = 60.0,
+        opened: bool = True,
+        environ: Mapping[str, str] | None = None,
+        **table: Any,
     ) -> Any:
         ports = free_ports(len(routes) + 1)
         made = [make_route(name, port, **changes) for (name, changes), port in zip(routes.items(), ports, strict=False)]
         engines = {made_route.id: Engine(made_route.id, port) for made_route, port in zip(made, ports, strict=False)}
-        return _world(tmp_path, ports, make_table(*made, **table), engines, quiet_s=quiet_s, opened=opened)
+        whole = make_table(*made, **table)
+        settings: dict[str, Any] = {"quiet_s": quiet_s, "opened": opened, "environ": environ or {}}
+        return _world(tmp_path, ports, whole, engines, **settings, fast=speed == "fast")
 
     return build
 

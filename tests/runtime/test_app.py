@@ -22,7 +22,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from imageworks.contract import ROUTES_SCHEMA, to_json
 
 Make = Callable[..., Any]
-SERVE = "import sys; from pathlib import Path; from imageworks.runtime.app import serve; sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), 'supervisord'))"
+SERVE = "import sys; from pathlib import Path; from imageworks.runtime.start import serve; sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), 'supervisord'))"
 
 
 def command(routes: Path, stack: Path) -> list[str]:

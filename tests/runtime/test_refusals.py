@@ -119,7 +119,7 @@ def test_missing_weights_are_said_with_the_command_and_a_role_uses_what_is_there
     ("body", "code"),
     [(b"{", "invalid_json"), (b"[]", "invalid_json"), (b"{}", "missing_field"), (b'{"model":3}', "invalid_field"),
      (b'{"model":"small","stream":"yes"}', "invalid_field"), (b'{"model":"small","messages":{}}', "invalid_field"),
-     (b"\xff\xfe", "invalid_json"), (b'{"model":"\xff"}', "invalid_field")],
+     (b"\xff\xfe", "invalid_json"), (b'{"model":"\xff"}', "invalid_json")],
 )  # fmt: skip
 def test_a_body_that_cannot_be_read_is_the_clients_fault(world: Make, play: Play, body: bytes, code: str) -> None:
     async def story() -> None:

@@ -24,7 +24,7 @@ from imageworks.runtime.events import (
     Tick,
     Unload,
 )
-from imageworks.runtime.residency import Machine, Spec, fits
+from imageworks.runtime.residency import Machine, Spec
 from imageworks.runtime.scheduler import State, initial, next_deadline, step
 
 CHOICE = st.integers(0, 1_000)
@@ -65,14 +65,14 @@ class World(RuleBasedStateMachine):
         self.tell(Adopt(observed))  # type: ignore[arg-type]  # the literals come from sampled_from
 
     def tell(self, event: Event) -> None:
-        before = self.state
+        self.again = {name for name, slot in self.state.slots.items() if slot.stop_again_at is not None}
         self.state, effects = step(self.state, event, self.now)
         for effect in effects:
             if isinstance(effect, Start):
                 assert effect.model not in self.starting + self.stopping, "started twice"
                 self.starting.append(effect.model)
             elif isinstance(effect, Stop):
-                self.check_stop(effect.model, event, before)
+                self.check_stop(effect.model, event)
             elif isinstance(effect, Grant):
                 assert effect.model not in self.starting + self.stopping, "granted while not ready"
                 self.waiting.remove(effect.request)
@@ -80,9 +80,9 @@ class World(RuleBasedStateMachine):
             elif isinstance(effect, Refuse):
                 self.waiting.remove(effect.request)
 
-    def check_stop(self, model: str, event: Event, before: State) -> None:
+    def check_stop(self, model: str, event: Event) -> None:
         died = isinstance(event, (Died, StartFailed)) and event.model == model
-        again = before.slots[model].stop_again_at is not None
+        again = model in self.again
         assert died or again or model not in self.granted.values(), "evicted under a request"
         assert model not in self.starting or died
         assert model not in self.stopping, "stopped twice"
@@ -144,10 +144,15 @@ class World(RuleBasedStateMachine):
     def never_over_budget(self) -> None:
         if hasattr(self, "state"):
             held = [
-                name for name, slot in self.state.slots.items() if slot.residency in ("starting", "ready", "stopping")
+                self.machine.specs[name]
+                for name, slot in self.state.slots.items()
+                if slot.residency not in ("stopped", "failed")
             ]
-            for name in held:
-                assert fits(self.machine, held, self.machine.specs[name])
+            for gpu, budget in self.machine.gpu_budget_mib.items():
+                assert sum(spec.gpu_mib.get(gpu, 0) for spec in held) <= budget
+                assert self.state.gpus[gpu].claimed_mib == sum(spec.gpu_mib.get(gpu, 0) for spec in held)
+            assert sum(spec.host_mib for spec in held) <= self.machine.host_budget_mib
+            assert len(held) <= self.machine.count
 
     @invariant()
     def one_start_or_stop_on_a_gpu(self) -> None:

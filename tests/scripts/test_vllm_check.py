@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imageworks.model.stack import VllmBackend
-from imageworks.model.vllm_table import table
+from imageworks.model.vllm_table import PINNED, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,8 +104,56 @@ def test_a_type_that_is_not_known_stops_the_extraction() -> None:
         vllm_flags.flag(action)
 
 
-def test_the_file_of_a_table_is_what_the_extraction_writes() -> None:
-    version = VllmBackend().version
+@pytest.mark.parametrize("version", sorted(PINNED))
+def test_the_file_of_a_table_is_what_the_extraction_writes(version: str) -> None:
     text = (ROOT / f"imageworks/model/vllm/{version}.json").read_text("utf-8")
     content = json.loads(text)
-    assert vllm_flags.render(version, content["flags"], {name: content[name] for name in ("gone", "served")}) == text
+    networks = {name: content[name] for name in ("gone", "served")}
+    assert vllm_flags.render(version, content["flags"], content["removed"], networks) == text
+
+
+NAMES: dict[str, list[str]] = vllm_flags.decode_names((ROOT / "scripts/vllm_flag_names.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("version", sorted(PINNED))
+def test_since_and_removed_follow_from_the_names_of_all_versions(version: str) -> None:
+    known = table(version)
+    assert known is not None
+    assert set(NAMES[version]) >= set(known.flags)
+    since = vllm_flags.since(NAMES, version)
+    assert {flag.name: flag.since for flag in known.flags.values() if flag.since} == {
+        name: minor for name, minor in since.items() if name in known.flags
+    }
+    assert {
+        name: {"version": one.version} | ({"use": one.use} if one.use else {}) for name, one in known.removed.items()
+    } == (vllm_flags.removed(NAMES, version))
+
+
+def test_no_minor_version_is_left_out_of_the_names() -> None:
+    minors = [int(vllm_flags.minor(version).partition(".")[2]) for version in NAMES]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert [vllm_flags.minor(version) for version in PINNED] == [
+        vllm_flags.minor(one) for one in list(NAMES)[-len(PINNED) :]
+    ]
+
+
+def test_names_are_read_back_as_they_were_written() -> None:
+    assert vllm_flags.encode_names(NAMES) == (ROOT / "scripts/vllm_flag_names.json").read_text("utf-8")
+    assert vllm_flags.decode_names(vllm_flags.encode_names({"0.9.0": ["b"], "0.10.0": ["a", "b"]})) == {
+        "0.9.0": ["b"],
+        "0.10.0": ["a", "b"],
+    }
+
+
+def test_a_flag_that_came_went_and_came_again_is_there_since_the_last_time() -> None:
+    known = {"0.8.1": ["a"], "0.9.0": ["b"], "0.10.0": ["a", "c"], "0.11.0": ["a"]}
+    assert vllm_flags.since(known, "0.11.0") == {"a": "0.10"}
+    assert vllm_flags.removed(known, "0.11.0") == {"b": {"version": "0.10"}, "c": {"version": "0.11"}}
+    assert vllm_flags.removed(known, "0.10.0") == {"b": {"version": "0.10"}}  # what came later is not known there
+
+
+def test_names_are_the_long_ones_without_negatives() -> None:
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--switch", action=BooleanOptionalAction)
+    parser.add_argument("--no-cache", "-n", action="store_true")
+    assert vllm_flags.option_names(parser._actions) == ["no-cache", "switch"]

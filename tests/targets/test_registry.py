@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_all_files_of_a_profile(make_plan: Callable[..., Plan]) -> None:
         "prompts.json",
         "routes.json",
         "supervisord.conf",
+        "systemd/imageworks-gpu0.slice",
         "systemd/imageworks-proxy.service",
         "systemd/imageworks.slice",
         "systemd/imageworks.target",
@@ -87,6 +89,14 @@ def test_a_prefix_that_a_unit_cannot_carry_is_a_finding(make_plan: Callable[...,
     assert "~/x" in found.message
     assert found.is_error
     assert registry.check((make_plan(options=switched(prefix="~/x", systemd=False)),)) == ()
+
+
+@pytest.mark.parametrize("prefix", ["%h/imageworks", "/home/%u/x"])
+def test_a_prefix_of_root_is_a_finding_for_units_of_the_system(prefix: str, make_plan: Callable[..., Plan]) -> None:
+    options = switched(prefix=prefix)
+    (found,) = registry.check((make_plan(options=dataclasses.replace(options, systemd_scope="system")),))
+    assert (found.code, found.fixes[0].text) == ("IW520", "a folder such as /srv/imageworks")
+    assert registry.check((make_plan(options=options),)) == ()
 
 
 def test_a_name_the_view_lacks_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from imageworks.output.consumers import verify_units
 from imageworks.output.state import prepare_state
 from imageworks.plan.ir import Options, Plan
 from imageworks.targets import systemd
+
+ROOT = Path(__file__).parents[2]
 
 
 def options(scope: str, prefix: str) -> Options:
@@ -30,7 +33,7 @@ def write(plan: Plan, stack: Path) -> list[Path]:
         path = stack / artifact.path
         path.parent.mkdir(exist_ok=True)
         path.write_text(artifact.text, "utf-8")
-        files.append(path)
+        files += [path] if path.parent.name == "systemd" else []
     return files
 
 
@@ -51,13 +54,38 @@ def test_systemd_has_no_complaint(
     assert verify_units(write(make_plan(out=out, options=options(scope, str(stack))), stack)) == ()
 
 
+def exposures(program: str, *units: Path) -> dict[str, float]:
+    """What `systemd-analyze security` says of each unit: 0 is best, 10 worst."""
+    command = [program, "security", "--offline=true", "--no-pager", *map(str, units)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.findall(r"exposure level for (\S+)\.service: ([0-9.]+)", done.stdout)
+    assert len(found) == len(units), done.stderr
+    return {name: float(level) for name, level in found}
+
+
 def exposure(program: str, unit: Path) -> float:
-    done = subprocess.run(
-        [program, "security", "--offline=true", str(unit)], capture_output=True, text=True, check=False
-    )
-    found = re.search(r"exposure level for \S+ ([0-9.]+)", done.stdout)
-    assert found, done.stderr
-    return float(found[1])
+    (level,) = exposures(program, unit).values()
+    return level
+
+
+@pytest.mark.parametrize("profile", sorted(path.parent.name for path in (ROOT / "generated").glob("*/systemd")))
+def test_every_shipped_unit_is_hardened(profile: str, tool: Callable[[str], str]) -> None:
+    units = sorted((ROOT / "generated" / profile / "systemd").glob("*.service"))
+    levels = exposures(tool("systemd-analyze"), *units)
+    on_gpu = {unit.stem for unit in units if "DeviceAllow=char-nvidia rw" in unit.read_text("utf-8")}
+    assert "imageworks-proxy" in levels.keys() - on_gpu
+    assert {name: level for name, level in levels.items() if level > (2.0 if name in on_gpu else 1.2)} == {}
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit"), [("imageworks-proxy", 4.9), ("model-qwen3-vl-8b", 5.1), ("model-smollm2-135m", 4.7)]
+)
+def test_user_units_are_as_hard_as_their_manager_can_make_them(
+    unit: str, limit: float, make_plan: Callable[..., Plan], stack_folder: Path, tool: Callable[[str], str]
+) -> None:
+    """The levels of decision 022; the proxy here has a remote model, so it may leave the machine."""
+    write(make_plan(options=options("user", str(stack_folder))), stack_folder)
+    assert exposure(tool("systemd-analyze"), stack_folder / f"systemd/{unit}.service") <= limit
 
 
 @pytest.mark.parametrize(
@@ -72,6 +100,51 @@ def test_system_units_are_hardened(
 
 def unit(plan: Plan, name: str) -> str:
     return next(file.text for file in systemd.emit(plan, ()) if file.path == f"systemd/{name}.service")
+
+
+def test_the_proxy_of_a_system_may_start_its_models_and_no_other_unit(make_plan: Callable[..., Plan]) -> None:
+    files = {file.path: file.text for file in systemd.emit(make_plan(options=options("system", "/srv/iw")), ())}
+    rule = files["polkit/50-imageworks.rules"]
+    assert re.findall(r'"(\S+)\.service"', rule) == [
+        path[len("systemd/") : -len(".service")] for path in files if path.startswith("systemd/model-")
+    ]
+    assert 'verbs = ["start", "stop", "reset-failed"]' in rule
+    assert 'subject.user == "imageworks"' in rule
+    assert "User=imageworks\n" in files["systemd/imageworks-proxy.service"]
+    no_models = systemd.emit(make_plan(options=options("system", "/srv/iw"), models=()), ())
+    assert not [file.path for file in (*no_models, *systemd.emit(make_plan(), ())) if "polkit" in file.path]
+
+
+def test_each_gpu_has_its_slice(make_plan: Callable[..., Plan]) -> None:
+    plan = make_plan()
+    qwen = next(model for model in plan.models if model.launch and model.launch.program == "model-qwen3-vl-8b")
+    assert qwen.launch is not None
+    launch = dataclasses.replace(qwen.launch, program="model-split", slots=(0, 1))
+    split = dataclasses.replace(qwen, id="split", launch=launch)
+    plan = make_plan(models=(*plan.models, split))
+    files = {file.path: file.text for file in systemd.emit(plan, ())}
+    slices = sorted(path for path in files if path.endswith(".slice"))
+    assert slices == [
+        "systemd/imageworks-gpu0.slice",
+        "systemd/imageworks-gpu0_1.slice",
+        "systemd/imageworks.slice",
+    ]
+    assert "GPU 0 and GPU 1\n" in files["systemd/imageworks-gpu0_1.slice"]
+    for name, slice_ in (
+        ("imageworks-proxy", "imageworks"),
+        ("model-smollm2-135m", "imageworks"),
+        ("model-qwen3-vl-8b", "imageworks-gpu0"),
+        ("model-split", "imageworks-gpu0_1"),
+    ):
+        assert f"\nSlice={slice_}.slice\n" in unit(plan, name)
+
+
+def test_an_engine_of_the_system_has_a_home_it_may_write(make_plan: Callable[..., Plan]) -> None:
+    plan = make_plan(options=options("system", "/srv/iw"))
+    assert 'Environment="HOME=/srv/iw/.imageworks/home"' in unit(plan, "model-qwen3-vl-8b")
+    assert 'ReadWritePaths="/srv/iw/.imageworks"' in unit(plan, "model-qwen3-vl-8b")
+    assert "HOME=" not in unit(plan, "imageworks-proxy").replace("XDG_CACHE_HOME=", "")
+    assert '"HOME=' not in unit(make_plan(), "model-qwen3-vl-8b")
 
 
 def test_a_gpu_program_sees_the_gpu_and_nothing_else(make_plan: Callable[..., Plan]) -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on balanced_24gb: fits one GPU of balanced_24gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:a5d86db63d3b846e51b50de2b38a63d6a050e8ee6c31ccee82d6b60e89dda8df, stack.yaml:133
+# plan sha256:344d738860f9de00475b65505e46c20881bd24dc2065e86d89a364f2ab849f8a, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

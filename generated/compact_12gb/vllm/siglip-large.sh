@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_12gb: fits one GPU of compact_12gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:d5dfd1b3d2c2b7da4cd4cdb759fe5296f241655149a77d97ab8e42c45e0daab1, stack.yaml:133
+# plan sha256:d758ae870b77729f40fb4282da2c94f6f5a90479548cac12b2b23e5820065a30, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

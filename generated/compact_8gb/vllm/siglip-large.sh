@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_8gb: fits one GPU of compact_8gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:eb0f4bd6f2f2d43e8444f2a90034c37edaaf39148f4c6d9e62ce7d94d475125e, stack.yaml:133
+# plan sha256:4a4e4e6145529e0cd380acd6d7cae2f5d4c6cb0ee7b313253585c5d02a06b0d3, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on generous_96gb: fits one GPU of generous_96gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:4fc4d5afad4d7dedfbe485ce01d9e2b74597ffe1b6d1596301516ae0f62152f7, stack.yaml:133
+# plan sha256:3aa60a6a792b7ac2e0ae0c2763e3a4e7075d2c4c56d2380b0a013b03c4adb724, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on multi_gpu_2x16gb: weights above 11.7GiB are split over all 2 GPUs
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:46105f658897429257d6f29fe84713410c759641020688538d0162f9451666b7, stack.yaml:123
+# plan sha256:9e09b916825437eba0a9da453a2b02d0df52e37b0c6086cb8458c18cad897c2e, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

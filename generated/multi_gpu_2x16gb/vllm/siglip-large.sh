@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on multi_gpu_2x16gb: GPU 0 was the emptiest, with 12.78 GiB of larger models
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:46105f658897429257d6f29fe84713410c759641020688538d0162f9451666b7, stack.yaml:133
+# plan sha256:9e09b916825437eba0a9da453a2b02d0df52e37b0c6086cb8458c18cad897c2e, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

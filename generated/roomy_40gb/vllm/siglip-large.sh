@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on roomy_40gb: fits one GPU of roomy_40gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:64d672060dc02b58f78af854f75297223d43854e6d3a4d80f446acebdc2e555e, stack.yaml:133
+# plan sha256:0fd72885500cbf81787eef0da4987388599e0efab6f35771a585373b5728f13d, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -72,7 +72,7 @@ CODES: Mapping[str, Code] = {
     "IW410": Code(
         "a model does not fit a profile",
         (
-            "The sum of weights, KV cache for every token of every request at once, activations and the fixed costs of CUDA is more than the profile may use: the lower end of match.vram less headroom. All terms are listed with their origin.",
+            "The sum of weights, KV cache for every token of every request at once, activations and the fixed costs of CUDA is more than the profile may use: the lower end of match.vram less headroom. All terms are listed with their origin, and then what would make it fit: each way alone, cheapest first, tried before it is told.",
             "By itself this is a fact: a stack lists models for several machines, and the model is left out where it does not fit. It is an error where a role, group or pin needs the model there.",
         ),
     ),

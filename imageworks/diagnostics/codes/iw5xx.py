@@ -53,10 +53,10 @@ CODES: Mapping[str, Code] = {
     "IW520": Code(
         "a systemd prefix that cannot stand in a unit file",
         (
-            "targets.systemd.prefix is the stack's folder on the machine that runs the units, with systemd's own specifiers such as %h. It is absolute after expansion and has no quote, backslash or dollar sign.",
+            "targets.systemd.prefix is the stack's folder on the machine that runs the units, with systemd's own specifiers such as %h. It is absolute after expansion and has no quote, backslash or dollar sign. In units of the system %h is the home of root, so it is for scope user only.",
         ),
         'targets: {systemd: {prefix: "my stacks/imageworks"}}',
-        'targets: {systemd: {prefix: "%h/imageworks"}}',
+        "targets: {systemd: {prefix: /opt/imageworks}}",
     ),
     "IW521": Code(
         "a model that llama-swap.yaml cannot carry",

@@ -1,28 +1,38 @@
 """Models of an Ollama daemon that we do not own.
 
-Owns the driver over Ollama's API: a model is loaded with `keep_alive: -1` and its context, unloaded with
-`keep_alive: 0`, and only /api/ps says whether it is gone, because the answer to the unload comes before the
-memory is back. The daemon itself is never started or stopped.
+Owns the driver over Ollama's API: a model is loaded with `keep_alive: -1` and its context by a request of our own,
+which no client can cancel (Ollama drops a load whose client leaves); unloaded with `keep_alive: 0`. That answer comes
+before the memory is back, so /api/ps is asked until the model is gone, and the GPU until its bytes are. The daemon
+itself is never started or stopped: other people's models may live in it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from imageworks.contract import Route
-from imageworks.runtime.backends.protocol import DriverError, Status
+from imageworks.runtime import processes, sockets
+from imageworks.runtime.backends import memory
+from imageworks.runtime.backends.protocol import DriverError, Look, Readings, SleepError, Status, UnansweredError
+from imageworks.runtime.backends.server import UNREACHED, Server
+from imageworks.runtime.events import Reading
 
 CALL_S = 10.0
+LOOK_S = 5.0
 PAUSE_S = 0.25
+MIB = 1 << 20
 
 
 class _Loaded(msgspec.Struct):
     name: str = ""
     model: str = ""
+    size_vram: int = 0
 
 
 class _Ps(msgspec.Struct):
@@ -37,8 +47,10 @@ def same_tag(one: str, other: str) -> bool:
 class OllamaModel:
     """One tag of the daemon at the route's url."""
 
-    def __init__(self, http: aiohttp.ClientSession, route: Route) -> None:
-        self._http, self._route = http, route
+    def __init__(self, http: aiohttp.ClientSession, route: Route, readings: Readings | None = None) -> None:
+        self._http, self._route, self._readings = http, route, readings
+        self._server = Server(http, route)
+        self._obstacle = ""
 
     async def start(self) -> None:
         """Load it, and keep it until we unload it; returns when it is loaded."""
@@ -46,41 +58,115 @@ class OllamaModel:
         await self._generate(load, self._route.start_timeout_s)
 
     async def stop(self) -> None:
-        """Unload it and wait until the daemon lists it no more."""
-        try:
-            async with asyncio.timeout(self._route.stop_timeout_s):
-                if await self._loaded():
-                    await self._generate({"keep_alive": 0}, self._route.stop_timeout_s)
-                while await self._loaded():  # noqa: ASYNC110 - the daemon offers nothing to wait on
-                    await asyncio.sleep(PAUSE_S)
-        except TimeoutError:
-            raise DriverError(
-                f"ollama still holds {self._route.served_name} after {self._route.stop_timeout_s:g} s"
-            ) from None
+        """Unload it, wait until the daemon lists it no more and the GPU shows its bytes."""
+        before = await self._before()
+        loaded = _find(await self._models(), self._route.served_name)
+        until = time.monotonic() + self._route.stop_timeout_s
+        if loaded is not None:
+            await self._unload(until)
+        if loaded is not None and before is not None:
+            await self._bytes_back(before, loaded)
 
     async def status(self) -> Status:
         """Loaded or not."""
-        loaded = await self._loaded()
+        loaded = _find(await self._models(), self._route.served_name) is not None
         return Status(loaded, "loaded" if loaded else "not loaded")
 
     async def ready(self) -> bool:
         """A loaded model answers."""
+        self._obstacle = ""
         try:
-            return await self._loaded()
-        except DriverError:
+            return (await self.status()).alive
+        except DriverError as error:
+            self._obstacle = str(error)
             return False
+
+    def obstacle(self) -> str:
+        """Why the daemon gave no answer."""
+        return self._obstacle
 
     def log(self) -> str:
         """Empty: the daemon's log is not ours."""
         return ""
 
-    async def _loaded(self) -> bool:
+    async def pids(self) -> tuple[int, ...]:
+        """The daemon and its runners, where they are of our user; they hold other people's models too."""
+        where = urlsplit(self._route.url)
+        found = await asyncio.to_thread(sockets.listeners, where.port or 80, _literal(where.hostname))
+        trees = [processes.tree(pid) for each in found for pid in each.pids]
+        return tuple(dict.fromkeys(holder.pid for tree in trees for holder in tree))
+
+    async def sleep(self, level: int) -> None:
+        """Not what Ollama can."""
+        del level
+        raise SleepError("Ollama has no sleep mode")
+
+    async def wake(self) -> None:
+        """Not what Ollama can."""
+        raise SleepError("Ollama has no sleep mode")
+
+    async def asleep(self) -> bool:
+        """Never."""
+        return False
+
+    async def look(self) -> Look:
+        """HEAD / is what Ollama's own command line asks to see whether the daemon lives."""
+        timeout = aiohttp.ClientTimeout(total=LOOK_S)
+        try:
+            async with self._http.head(f"{self._route.url}/", timeout=timeout, allow_redirects=False) as answer:
+                return Look("ok" if answer.ok else "failing", "" if answer.ok else f"HEAD / says {answer.status}")
+        except TimeoutError:
+            return Look("silent", f"HEAD / gave no answer within {LOOK_S:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return Look("absent", f"ollama does not answer at {self._route.url} ({str(error) or type(error).__name__})")
+
+    async def canary(self, timeout_s: float) -> bool | None:
+        """One token."""
+        return await self._server.canary(timeout_s)
+
+    async def _unload(self, until: float) -> None:
+        timeout_s = self._route.stop_timeout_s
+        await self._generate({"keep_alive": 0}, timeout_s)
+        while (models := await self._models()) and _find(models, self._route.served_name):
+            if time.monotonic() >= until:
+                raise DriverError(self._stuck(models))
+            await asyncio.sleep(PAUSE_S)
+
+    def _stuck(self, models: list[_Loaded]) -> str:
+        """What a person can do about a model that stays in `Stopping…`; whether that hurts somebody else."""
+        name = self._route.served_name
+        others = sorted({each.name for each in models if not same_tag(each.name, name)})
+        also = (
+            f"restarting it would end {', '.join(others)} too" if others else "nothing else is loaded in it: restart it"
+        )
+        return f"ollama still holds {name} after {self._route.stop_timeout_s:g} s; {also}"
+
+    async def _before(self) -> dict[int, Reading] | None:
+        """None where nothing is measured; the scheduler waits for a GPU that does not answer, not we."""
+        try:
+            return await memory.look(self._readings, self._slots()) if self._slots() else None
+        except memory.DarkError:
+            return None
+
+    def _slots(self) -> dict[int, int]:
+        return {int(slot): mib for slot, mib in self._route.gpu_mib.items()}
+
+    async def _bytes_back(self, before: dict[int, Reading], loaded: _Loaded) -> None:
+        """The list may be empty while the memory is held (ollama#4443): the GPU decides. The daemon's own figure counts."""
+        planned = self._slots()
+        share = loaded.size_vram // MIB // len(planned)
+        expected = {slot: memory.Expected(min(mib, share), 0) for slot, mib in planned.items()}
+        # no pids: its runner held other models as well, and ends or goes on for reasons of its own
+        problem = await memory.not_back(self._readings, before, (), expected, self._route.stop_timeout_s)
+        if problem is not None:
+            raise DriverError(f"ollama lists {self._route.served_name} no more, but {problem}")
+
+    async def _models(self) -> list[_Loaded]:
         body = await self._call("GET", "/api/ps", None, CALL_S)
         try:
-            models = msgspec.json.decode(body, type=_Ps).models
-        except msgspec.MsgspecError as error:
+            return msgspec.json.decode(body, type=_Ps).models
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DriverError(f"{self._route.url}/api/ps is not Ollama's: {error}") from None
-        return any(same_tag(name, self._route.served_name) for model in models for name in (model.name, model.model))
 
     async def _generate(self, extra: dict[str, Any], timeout_s: float) -> None:
         await self._call(
@@ -92,13 +178,24 @@ class OllamaModel:
         try:
             async with self._http.request(method, url, json=body, timeout=timeout, allow_redirects=False) as answer:
                 text = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise DriverError(
+        except UNREACHED as error:
+            raise UnansweredError(
                 f"ollama does not answer at {self._route.url} ({str(error) or type(error).__name__})"
             ) from None
         if not answer.ok:
             raise DriverError(f"ollama refused {path}: {_message(text)}")
         return text
+
+
+def _find(models: list[_Loaded], served_name: str) -> _Loaded | None:
+    return next(
+        (each for each in models if same_tag(each.name, served_name) or same_tag(each.model, served_name)), None
+    )
+
+
+def _literal(host: str | None) -> str:
+    """The address that /proc shows for a host name of this machine."""
+    return "127.0.0.1" if host in (None, "localhost") else str(host)
 
 
 def _message(text: bytes) -> str:

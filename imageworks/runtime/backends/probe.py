@@ -1,7 +1,7 @@
 """Is the model there, and is it the right one: readiness by identity.
 
-Owns `serves` (one look at an OpenAI-compatible server) and `bring_up` (start, then wait until it answers). A
-server is ready when /health is not failing and /v1/models names the served model: llama.cpp lists its models
+Owns `bring_up` (start, then wait until the driver says that it is ready, and the error when it is not) and `observe`
+(what runs already). A model is ready when /health is not failing and /v1/models names it: llama.cpp lists its models
 while it still loads, and another program may have taken the port.
 """
 
@@ -11,43 +11,27 @@ import asyncio
 from typing import Literal
 
 import aiohttp
-import msgspec
 
 from imageworks.contract import Route
+from imageworks.runtime.backends import causes
 from imageworks.runtime.backends.logs import root_cause
 from imageworks.runtime.backends.protocol import Driver, DriverError, StartError
+from imageworks.runtime.backends.server import Server
 
-LOOK_S = 5.0
-"""Longest wait for one look."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
-
-
-class _Entry(msgspec.Struct):
-    id: str = ""
-
-
-class _Models(msgspec.Struct):
-    data: list[_Entry] = []
 
 
 async def serves(session: aiohttp.ClientSession, route: Route) -> bool:
     """Does the route's address answer as its model now?"""
-    timeout = aiohttp.ClientTimeout(total=LOOK_S)
-    try:
-        async with session.get(f"{route.url}/health", timeout=timeout, allow_redirects=False) as health:
-            if health.status >= 500:  # noqa: PLR2004 - any server error; 404 is a server without this page
-                return False
-        async with session.get(f"{route.url}/v1/models", timeout=timeout, allow_redirects=False) as answer:
-            names = msgspec.json.decode(await answer.read(), type=_Models).data
-            return any(entry.id == route.served_name for entry in names)
-    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return False
+    return route.served_name in (await Server(session, route).names() or ())
 
 
-async def observe(driver: Driver) -> Literal["starting", "ready"] | None:
+async def observe(driver: Driver) -> Literal["starting", "ready", "asleep"] | None:
     """What a model was doing before we came; None when it is not there. Raises DriverError."""
     if not (await driver.status()).alive:
         return None
+    if await driver.asleep():
+        return "asleep"
     return "ready" if await driver.ready() else "starting"
 
 
@@ -58,11 +42,22 @@ async def bring_up(driver: Driver, timeout_s: float) -> None:
             await driver.start()
             await _until_ready(driver)
     except TimeoutError:
-        cause = root_cause(driver.log())
-        said = f"; the last it said: {cause}" if cause else ""
-        raise StartError(f"not ready after {timeout_s:g} s{said}") from None
+        raise _failed(driver, f"not ready after {timeout_s:g} s", last_words=True) from None
     except DriverError as error:
-        raise StartError(root_cause(driver.log()) or str(error)) from None
+        raise _failed(driver, str(error)) from None
+
+
+def _failed(driver: Driver, otherwise: str, *, last_words: bool = False) -> StartError:
+    """The error for the user: a known cause first, then what the log says, then `otherwise`."""
+    log = driver.log()
+    if cause := causes.known(log):
+        return StartError(cause.message, again=cause.again)
+    said, obstacle = root_cause(log), driver.obstacle()
+    if last_words:
+        return StartError(
+            f"{otherwise}: {obstacle}" if obstacle else f"{otherwise}; the last it said: {said}" if said else otherwise
+        )
+    return StartError((said or otherwise) + (f" ({obstacle})" if obstacle else ""))
 
 
 async def _until_ready(driver: Driver) -> None:
@@ -73,4 +68,4 @@ async def _until_ready(driver: Driver) -> None:
             return
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 1.3)
-    raise StartError(root_cause(driver.log()) or f"it ended without a word ({status.note})")
+    raise _failed(driver, f"it ended without a word ({status.note})")

@@ -1,61 +1,48 @@
 """Programs as systemd units, through systemctl.
 
-Owns the driver over `systemctl [--user] start|stop|is-active`; a unit is named like its program. Stopping waits
-in systemd itself (its TimeoutStopSec ends in SIGKILL), bounded here by the route's stop timeout.
+Owns the control over `systemctl [--user] start|stop|is-active`; a unit is named like its program. Stopping waits
+in systemd itself (its TimeoutStopSec ends in SIGKILL of the whole cgroup), bounded here by the route's stop timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-
-import aiohttp
 
 from imageworks.contract import Route
-from imageworks.runtime.backends.logs import LifeLog
-from imageworks.runtime.backends.probe import serves
-from imageworks.runtime.backends.protocol import DriverError, Status
+from imageworks.runtime.backends.protocol import DriverError, Status, UnansweredError
 
 CALL_S = 30.0
-_ALIVE = frozenset({"active", "activating", "reloading", "deactivating"})
+_ALIVE = frozenset({"active", "activating", "reloading", "refreshing", "deactivating"})
+_GONE = frozenset({"inactive", "failed"})
 
 
 class Unit:
     """One unit; `systemctl` is the command with its scope."""
 
-    def __init__(self, systemctl: tuple[str, ...], http: aiohttp.ClientSession, route: Route, log: Path) -> None:
-        self._systemctl, self._http, self._route = systemctl, http, route
+    def __init__(self, systemctl: tuple[str, ...], route: Route) -> None:
+        self._systemctl, self._stop_timeout_s = systemctl, route.stop_timeout_s
         self._unit = f"{route.program}.service"
-        self._log = LifeLog(log)
 
     async def start(self) -> None:
         """Start the unit without waiting for it."""
-        self._log.mark()
-        await self._run(
-            CALL_S, "reset-failed", self._unit
-        )  # a start limit that was hit would refuse; failing is no news
+        # a start limit that was hit would refuse; failing is no news
+        await self._run(CALL_S, "reset-failed", self._unit)
         code, said = await self._run(CALL_S, "start", "--no-block", self._unit)
         if code:
             raise DriverError(f"systemd refused to start {self._unit}: {said}")
 
     async def stop(self) -> None:
         """Stop the unit; systemd ends its whole cgroup."""
-        code, said = await self._run(self._route.stop_timeout_s, "stop", self._unit)
+        code, said = await self._run(self._stop_timeout_s, "stop", self._unit)
         if code:
             raise DriverError(f"systemd could not stop {self._unit}: {said}")
 
     async def status(self) -> Status:
-        """Systemd's word for the unit."""
+        """Systemd's word for the unit; a word that is none of its states is no answer."""
         _, said = await self._run(CALL_S, "is-active", self._unit)
+        if said not in _ALIVE | _GONE:
+            raise UnansweredError(f"systemd does not say what {self._unit} is: {said or 'no word'}")
         return Status(said in _ALIVE, said)
-
-    async def ready(self) -> bool:
-        """Readiness by identity."""
-        return await serves(self._http, self._route)
-
-    def log(self) -> str:
-        """The program's log in this life."""
-        return self._log.text()
 
     async def _run(self, timeout_s: float, *words: str) -> tuple[int, str]:
         command = [*self._systemctl, *words]
@@ -72,7 +59,7 @@ class Unit:
             async with asyncio.timeout(timeout_s):
                 said, _ = await process.communicate()
         except TimeoutError:
-            raise DriverError(f"`{' '.join(command)}` took longer than {timeout_s:g} s") from None
+            raise UnansweredError(f"`{' '.join(command)}` took longer than {timeout_s:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()

@@ -7,10 +7,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from imageworks.runtime.backends.protocol import DriverError
+from imageworks.runtime.backends.protocol import DriverError, UnansweredError
 from imageworks.runtime.backends.systemd import Unit
 
 STAND_IN = """#!/bin/sh
@@ -18,6 +17,7 @@ echo "$@" >> "{folder}/calls"
 case "$2" in
   is-active) cat "{folder}/state"; test "$(cat "{folder}/state")" = active ;;
   start) test ! -e "{folder}/refuse" || {{ echo "Unit $4 not found."; exit 5; }} ;;
+  stop) test ! -e "{folder}/hang" || exec sleep 600 ;;
   reset-failed) exit 1 ;;
 esac
 """
@@ -32,11 +32,7 @@ def unit(tmp_path: Path, route: Make) -> Callable[[Callable[[Unit], Coroutine[An
     (tmp_path / "state").write_text("inactive\n")
 
     def play(story: Callable[[Unit], Coroutine[Any, Any, None]]) -> list[str]:
-        async def within() -> None:
-            async with aiohttp.ClientSession() as http:
-                await story(Unit((str(program), "--user"), http, route("a"), tmp_path / "log"))
-
-        asyncio.run(within())
+        asyncio.run(story(Unit((str(program), "--user"), route("a", stop_timeout_s=0.5))))
         return (tmp_path / "calls").read_text().splitlines()
 
     return play
@@ -80,10 +76,30 @@ def test_a_unit_is_stopped_by_systemd(unit: Make) -> None:
     assert unit(story) == ["--user stop model-a.service"]
 
 
-def test_a_missing_systemctl_is_an_error_of_one_line(route: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["Failed to connect to bus: No such file or directory", "unknown", ""])
+def test_a_word_that_is_no_state_says_nothing_about_the_unit(unit: Make, tmp_path: Path, word: str) -> None:
+    (tmp_path / "state").write_text(word + "\n")
+
+    async def story(driver: Unit) -> None:
+        with pytest.raises(UnansweredError, match=f"does not say what model-a.service is: {word or 'no word'}"):
+            await driver.status()
+
+    unit(story)
+
+
+def test_a_stop_that_takes_too_long_is_unanswered(unit: Make, tmp_path: Path) -> None:
+    (tmp_path / "hang").touch()
+
+    async def story(driver: Unit) -> None:
+        with pytest.raises(UnansweredError, match=r"stop model-a\.service` took longer than 0\.5 s"):
+            await driver.stop()
+
+    unit(story)
+
+
+def test_a_missing_systemctl_is_an_error_of_one_line(route: Make) -> None:
     async def story() -> None:
-        async with aiohttp.ClientSession() as http:
-            with pytest.raises(DriverError, match="/nowhere/systemctl: No such file"):
-                await Unit(("/nowhere/systemctl",), http, route("a"), tmp_path / "log").status()
+        with pytest.raises(DriverError, match="/nowhere/systemctl: No such file"):
+            await Unit(("/nowhere/systemctl",), route("a")).status()
 
     asyncio.run(story())

@@ -1,0 +1,1 @@
+"""The edge of the proxy: sockets, HTTP framing, and the fast path."""

@@ -1,0 +1,142 @@
+"""A stand-in for the Ollama daemon that checks how it is called: argv = port, folder.
+
+After ollama/server/routes.go and docs/api.md. It knows the real routes only and the real fields of /api/generate only:
+anything else is refused and noted in FOLDER/violations. VRAM is FOLDER/ledger.json (tag -> MiB). A load ends with its
+client (ollama#4427); an unload is answered before the memory is back. FOLDER/knobs.json, read at every request:
+  load_s      how long a load takes
+  lag_looks   how many looks at /api/ps still list a model after its unload; -1: for ever (`Stopping...`)
+  keeps_mib   VRAM that stays after the list is empty, until the knob is gone
+  deaf        accepts and answers nothing
+Every request is noted in FOLDER/journal as `METHOD path [what became of it]`.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
+MIB = 4000
+ROUTES = {
+    ("HEAD", "/"), ("GET", "/"), ("HEAD", "/api/version"), ("GET", "/api/version"), ("HEAD", "/api/tags"),
+    ("GET", "/api/tags"), ("POST", "/api/show"), ("GET", "/api/ps"), ("POST", "/api/generate"), ("POST", "/api/chat"),
+    ("POST", "/api/embed"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/v1/embeddings"),
+    ("GET", "/v1/models"),
+}  # fmt: skip
+FIELDS = {
+    "model", "prompt", "suffix", "system", "template", "context", "stream", "raw", "format", "keep_alive", "images",
+    "options", "think",
+}  # fmt: skip
+OPTIONS = {"num_ctx", "temperature", "seed", "num_predict", "num_gpu", "top_k", "top_p", "stop"}
+leaving: dict[str, int] = {}
+
+
+def note(file: str, text: str) -> None:
+    with (FOLDER / file).open("a") as out:
+        out.write(text + "\n")
+
+
+def read(file: str) -> dict[str, Any]:
+    path = FOLDER / file
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write(file: str, value: object) -> None:
+    new = FOLDER / f"{file}.new"
+    new.write_text(json.dumps(value))
+    new.replace(FOLDER / file)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        return
+
+    def answer(self, value: object, status: int = 200) -> None:
+        body = (value if isinstance(value, str) else json.dumps(value)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(value, str) else "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or b"{}")
+        if read("knobs.json").get("deaf"):
+            time.sleep(600)
+        if (self.command, self.path) not in ROUTES:
+            note("violations", f"{self.command} {self.path}")
+            self.answer("404 page not found", 404)
+            return
+        name = self.path.removeprefix("/").replace("/", "_")
+        getattr(self, name, self.plain)(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - the library's names
+
+    def plain(self, _body: dict[str, Any]) -> None:
+        note("journal", f"{self.command} {self.path}")
+        self.answer("Ollama is running" if self.path == "/" else {"version": "0.20.1"})
+
+    def v1_completions(self, _body: dict[str, Any]) -> None:
+        self.answer({"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]})
+
+    def api_ps(self, _body: dict[str, Any]) -> None:
+        ledger = read("ledger.json")
+        for tag, looks in tuple(leaving.items()):
+            if looks == 0:
+                del leaving[tag]
+                kept = read("knobs.json").get("keeps_mib")
+                ledger.pop(tag, None)
+                write("ledger.json", ledger | ({"(held)": kept} if kept else {}))
+            elif looks > 0:
+                leaving[tag] -= 1
+        held = [tag for tag in ledger if tag != "(held)"]
+        rows = [
+            {"name": tag, "model": tag, "size": ledger[tag] << 20, "size_vram": ledger[tag] << 20, "digest": "0" * 64}
+            for tag in held
+        ]
+        note("journal", f"GET /api/ps {','.join(held)}")
+        self.answer({"models": rows})
+
+    def api_generate(self, body: dict[str, Any]) -> None:
+        strange = (body.keys() - FIELDS) | (body.get("options", {}).keys() - OPTIONS)
+        if strange or "model" not in body:
+            note("violations", f"POST /api/generate {sorted(strange)}")
+            self.answer({"error": f"unknown fields: {sorted(strange)}"}, 400)
+        elif body["model"] == "nobody":
+            self.answer({"error": "model 'nobody' not found"}, 404)
+        else:
+            self.generate(body["model"] if ":" in body["model"] else f"{body['model']}:latest", body)
+
+    def generate(self, tag: str, body: dict[str, Any]) -> None:
+        if body.get("keep_alive") == 0:
+            leaving[tag] = int(read("knobs.json").get("lag_looks", 2))
+            note("journal", f"unload {tag}")
+            self.answer({"model": tag, "response": "", "done": True, "done_reason": "unload"})
+            return
+        note("journal", f"load {tag} begins {json.dumps(body, sort_keys=True)}")
+        until = time.monotonic() + float(read("knobs.json").get("load_s", 0))
+        while time.monotonic() < until:
+            if select.select([self.connection], [], [], 0.02)[0]:
+                note("journal", f"load {tag} cancelled")
+                self.close_connection = True
+                return
+        write("ledger.json", read("ledger.json") | {tag: MIB})
+        note("journal", f"load {tag} done")
+        self.answer({"model": tag, "response": "", "done": True, "done_reason": "load"})
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+if __name__ == "__main__":
+    Server(("127.0.0.1", PORT), Handler).serve_forever()
