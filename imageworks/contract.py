@@ -236,7 +236,7 @@ class Leases:
     ttl_s: float = 60.0
     queue_wait_s: float = 600.0
     min_residency_s: float = 20.0
-    max_overtakes: int = 16
+    max_overtakes: int = 32
 
 
 @dataclass(frozen=True, slots=True)

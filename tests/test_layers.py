@@ -34,7 +34,7 @@ EFFECTS = ("os", "io", "shutil", "tempfile", "subprocess", "socket", "time", "da
 DECIDERS = tuple(
     f"runtime.{name}"
     for name in (
-        "admission", "answer", "asking", "book", "canonical", "changes", "effects", "elide", "errors", "events", "eviction", "health", "job", "lease_request", "leases", "leasing", "lives", "memory", "placing", "proof", "request", "residency", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
+        "admission", "answer", "conversation", "history", "parameters", "pictures", "asking", "book", "canonical", "changes", "effects", "elide", "endpoints", "errors", "events", "eviction", "form", "health", "job", "lease_request", "leases", "leasing", "lives", "media", "memory", "placing", "proof", "request", "residency", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
     )  # fmt: skip
 )
 # The longest matching name decides. A module that none matches is an error: new code takes a place on purpose.
@@ -57,6 +57,8 @@ LAYERS: Mapping[str, Layer] = {
         name: Layer(may=("contract", "msgspec", *DECIDERS), never=(*EFFECTS, "asyncio", "logging")) for name in DECIDERS
     },
     "runtime.sampler": Layer(may=("pynvml",)),
+    "runtime.shrink": Layer(may=("PIL", "runtime.errors")),
+    "simulation": Layer(may=("contract", "msgspec", *DECIDERS), never=tuple({*EFFECTS, "asyncio", "logging"} - {"random", "datetime"})),
     "services": Layer(may=("xllamacpp",)),
     "store": Layer(may=("diagnostics", "model.lock", "contract", "locations")),
     "hardware": Layer(may=("diagnostics", "model.lock", "contract", "pynvml")),

@@ -295,7 +295,9 @@ ReasoningRule = Annotated[
 class History(Part):
     """How much of a conversation is sent to a model again."""
 
-    vision: VisionRule = VisionHistory.model_construct()
+    vision: VisionRule = Field(
+        VisionHistory.model_construct(), description="conversations with images; none: all of them is sent"
+    )
     reasoning: ReasoningRule = Field("none", description="models with the capability reasoning; off unless it is said")
 
 
@@ -436,7 +438,7 @@ class Leases(Part):
     ttl: Duration = Field(60.0, ge=1, description="a lease whose holder is silent for so long ends")
     queue_wait: Duration = Field(600.0, description="longest wait for a lease")
     min_residency: Duration = Field(20.0, description="a model just loaded is not evicted before this")
-    max_overtakes: Count = Field(16, description="no request is passed by younger ones more often than this")
+    max_overtakes: Count = Field(32, description="no request is passed by younger ones more often than this")
 
 
 class SupervisordTarget(Part):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from imageworks.contract import Need, Route, RouteTable
+from imageworks.runtime.endpoints import ENDPOINTS
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.request import Request
 from imageworks.runtime.table import ROLE, Resolution
@@ -19,13 +20,28 @@ Missing = Callable[[Route], tuple[Need, ...]]
 
 def able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[Route, ...]:
     """Routes that can do what is asked, here or not. Raises ApiError 400."""
-    wanted = "embedding" if request.endpoint == "embeddings" else "vision" if request.images else None
+    wanted = ENDPOINTS[request.endpoint].capability or ("vision" if request.images else None)
     found = tuple(route for route in resolution.routes if wanted is None or wanted in route.capabilities)
     if not found:
         param = "messages" if wanted == "vision" else "model"
         message = f"`{resolution.name}` has no {wanted} capability"
         raise ApiError(400, "capability_missing", message, param=param, hint=_who_can(table, str(wanted)))
+    found = _serving(table, resolution, found, request)
     _check_images(resolution, found, request)
+    return found
+
+
+def _serving(
+    table: RouteTable, resolution: Resolution, routes: tuple[Route, ...], request: Request
+) -> tuple[Route, ...]:
+    """Those whose kind of engine has the endpoint."""
+    kinds = ENDPOINTS[request.endpoint].backends
+    found = tuple(route for route in routes if route.backend in kinds)
+    if not found:
+        told = f"`{resolution.name}` is served by {routes[0].backend}, which has no /v1/{request.endpoint}"
+        others = ", ".join(f"`{route.id}`" for route in table.routes.values() if route.backend in kinds)
+        hint = f"served for {others}" if others else f"it needs a model of {' or '.join(sorted(kinds))}"
+        raise ApiError(400, "endpoint_not_served", told, param="model", hint=hint)
     return found
 
 

@@ -50,9 +50,9 @@ class Lines:
         held, self._held = self._held, b""
         return held
 
-    def failure(self, error: ApiError) -> bytes:
+    def failure(self, error: ApiError, *, anthropic: bool = False) -> bytes:
         """The event that ends a stream whose engine failed; the torn line is dropped."""
-        return (b"\n\n" if self._torn else b"\n") + error.event()
+        return (b"\n\n" if self._torn else b"\n") + error.event(anthropic=anthropic)
 
 
 def is_events(content_type: str) -> bool:

@@ -25,6 +25,7 @@ from imageworks import locations
 from imageworks.contract import RouteTable
 from imageworks.runtime.backends.choose import Drivers
 from imageworks.runtime.drive import Drive
+from imageworks.runtime.endpoints import paths
 from imageworks.runtime.events import Drain, Reading
 from imageworks.runtime.gpus import Gpus, bound_cards
 from imageworks.runtime.guard import guard
@@ -122,9 +123,8 @@ def application(proxy: Proxy) -> web.Application:
     """All endpoints of a proxy."""
     app = web.Application(middlewares=[guard], client_max_size=proxy.table.proxy.body_limit_bytes)
     views = Views(proxy)
-    app.router.add_post("/v1/chat/completions", proxy.endpoint("chat/completions"))
-    app.router.add_post("/v1/completions", proxy.endpoint("completions"))
-    app.router.add_post("/v1/embeddings", proxy.endpoint("embeddings"))
+    for path, name in paths().items():
+        app.router.add_post(path, proxy.endpoint(name))
     app.router.add_get("/v1/models", views.models)
     app.router.add_get("/v1/models/health", HealthViews(proxy).health)
     app.router.add_get("/v1/models/select_by_role", views.select)

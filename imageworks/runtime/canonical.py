@@ -24,7 +24,7 @@ def key(state: State, now: float) -> Hashable:
     return (
         state.adopted,
         state.draining,
-        tuple(_slot(state, slot, costs[cost(state, slot), slot.last_used], now) for slot in state.slots.values()),
+        tuple(_slot(state, slot, costs[cost(state, slot), slot.last_used], ages, now) for slot in state.slots.values()),
         tuple(_gpu(state, book, now) for book in state.gpus.values()),
         tuple(_entry(state, entry, ages, now) for _, entry in sorted(state.queued.items())),
         tuple(sorted(state.granted.items())),
@@ -35,13 +35,14 @@ def key(state: State, now: float) -> Hashable:
     )
 
 
-def _slot(state: State, slot: Slot, rank: int, now: float) -> Hashable:
+def _slot(state: State, slot: Slot, rank: int, ages: dict[int, int], now: float) -> Hashable:
     lines = state.lines.get(slot.spec.id, {})
+    in_way = tuple(ages[seq] for seq in slot.in_way if seq in ages)
     return (
         slot.residency, slot.inflight, slot.failures, slot.failure is None, max(0.0, slot.retry_at - now), slot.fatal,
-        slot.stop_failures, slot.sleep_failures, slot.dismissed, slot.removed, slot.retried, rank,
+        slot.stop_failures, slot.sleep_failures, slot.dismissed, slot.removed, slot.outdated, slot.retried, rank,
         tuple(sorted(slot.held.items())), slot.held_host, slot.held_count, slot.lease and _name(state, slot.lease),
-        max(0.0, slot.keep_until - now), slot.in_way, slot.load_s, slot.began - now if slot.residency in LOADING else 0.0,
+        max(0.0, slot.keep_until - now), in_way, slot.load_s, slot.began - now if slot.residency in LOADING else 0.0,
         tuple((lease and _name(state, lease), each.size) for lease, each in lines.items() if each.size),
     )  # fmt: skip
 

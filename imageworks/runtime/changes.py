@@ -11,11 +11,12 @@ from imageworks.runtime import events as ev
 from imageworks.runtime import leasing
 from imageworks.runtime.book import Gpu
 from imageworks.runtime.leases import Lease
-from imageworks.runtime.residency import DOWN, Move, Slot
-from imageworks.runtime.serving import turn_away
-from imageworks.runtime.state import State, claim, claim_all, forget, know, move, respec, show
+from imageworks.runtime.residency import DOWN, Move, Residency, Slot
+from imageworks.runtime.serving import rest, serve, turn_away
+from imageworks.runtime.state import State, claim, claim_all, forget, know, move, respec, show, stand
 from imageworks.runtime.waiting import Crowd
 
+LIVING: frozenset[Residency] = frozenset({"starting", "ready", "sleeping", "asleep", "waking"})
 FOUND: dict[str, Move] = {"starting": "found starting", "ready": "found ready", "asleep": "found asleep"}
 
 
@@ -117,10 +118,31 @@ def reload(state: State, event: ev.Reload) -> None:
         state.leaving.pop(name, None)
         if spec.resident and slot.residency in DOWN:
             state.absent[name] = None
+        _judge(state, slot, outdated=name in event.outdated and slot.residency in LIVING)
     know(state)
     for slot in state.slots.values():
         show(state, slot)
+        if slot.residency == "ready" and slot.spec.managed and not slot.removed:
+            _go_on(state, slot)
     state.dirty = True
+
+
+def _judge(state: State, slot: Slot, *, outdated: bool) -> None:
+    """Does it run as the plan says? Where not, it goes when idle, and who waits for it waits for its next life."""
+    changed, slot.outdated = slot.outdated != outdated, outdated
+    if outdated:
+        state.leaving[slot.spec.id] = None
+    if changed and slot.residency == "ready":
+        stand(state, slot)
+
+
+def _go_on(state: State, slot: Slot) -> None:
+    """It is up under another plan: more may be let in, and it may stay for another time."""
+    state.timers.cancel("grace", slot.spec.id)
+    if not slot.fresh:
+        serve(state, slot)
+        if not slot.inflight:
+            rest(state, slot)
 
 
 def _gpus(state: State) -> None:

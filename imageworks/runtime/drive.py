@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from imageworks.contract import RouteTable
+from imageworks.contract import Route, RouteTable
 from imageworks.runtime import events as ev
 from imageworks.runtime import processes, recovery
 from imageworks.runtime.backends.logs import error_line
@@ -23,10 +23,11 @@ from imageworks.runtime.gpus import Gpus, bound_cards
 from imageworks.runtime.holders import Holders
 from imageworks.runtime.lease_desk import LeaseDesk
 from imageworks.runtime.ledger import Kept, Ledger
+from imageworks.runtime.lineup import Lineup
 from imageworks.runtime.measuring import Measuring
 from imageworks.runtime.performing import Performing
 from imageworks.runtime.progress import Progress
-from imageworks.runtime.residency import machine
+from imageworks.runtime.residency import DOWN, machine
 from imageworks.runtime.scheduler import State, initial, next_deadline, step
 from imageworks.runtime.serving import try_grant
 from imageworks.runtime.steady import BEAT_S, SteadyClock
@@ -60,7 +61,8 @@ class Drive:
         gpus: Gpus | None = None,
         stack: Path | None = None,
     ) -> None:
-        self.table, self._drivers, self._stack = table, drivers, stack
+        self.table, self._stack = table, stack
+        self.lineup = Lineup(drivers, table.routes)
         self.clock = SteadyClock() if clock is None else clock
         self._steady = self.clock if isinstance(self.clock, SteadyClock) else None
         self.ledger, self._kept, self._own_ledger = ledger or Ledger(), kept or Kept(), ledger is None
@@ -68,11 +70,11 @@ class Drive:
         self._holders = Holders(lambda lease: self.say(ev.HolderGone(lease)), stack)
         self.leases = LeaseDesk(self.ledger, self._holders, self.say)
         self.measuring = Measuring(table, gpus or Gpus({}), self._holders)
-        self._perform_with = Performing(table, drivers, self.ledger, self._holders, say=self.say, clock=self.clock)
+        self._perform_with = Performing(self.lineup, self.ledger, self._holders, say=self.say, clock=self.clock)
         self.uuids = recovery.cards(table, self._kept, {}, {})
         self.state: State = initial(machine(table, uuids=self.uuids))
         self._answers: dict[str, asyncio.Future[str]] = {}
-        self._lives: dict[str, tuple[str, int]] = {}
+        self._lives: dict[str, tuple[str, int, Route | None]] = {}
         self._events: deque[ev.Event] = deque()
         self._stepping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +88,7 @@ class Drive:
     async def open(self) -> None:
         """Look at what runs already and what was held; nothing is granted before."""
         looked, (uuids, measured) = await asyncio.gather(
-            recovery.look_around(self._drivers), self.measuring.first(FIRST_LOOK_S)
+            recovery.look_around(self.lineup), self.measuring.first(FIRST_LOOK_S)
         )
         bound = bound_cards(self._stack, self.table) if self._stack is not None else {}
         absent = {name: seen for name, seen in looked.items() if seen is None}
@@ -153,7 +155,9 @@ class Drive:
 
     async def _look_again(self) -> None:
         try:
-            ready = [name for name in self._drivers if self.state.slots[name].residency == "ready"]
+            ready = [
+                name for name, slot in self.state.slots.items() if slot.residency == "ready" and name in self.lineup
+            ]
             await asyncio.gather(*(self.report_dead(name, looks=1) for name in ready))
         finally:
             self._settled.set()
@@ -166,6 +170,19 @@ class Drive:
             await asyncio.sleep(REMEMBER_S)
             if self._holders.holds():
                 self._holders.remember(await asyncio.to_thread(processes.everything))
+
+    # another plan
+
+    def swap(self, table: RouteTable, drivers: Mapping[str, Driver], outdated: frozenset[str]) -> None:
+        """Another plan is in force from now, in one step: what is granted later is granted by it.
+
+        Models of `outdated` were started otherwise than `table` says; they and those that are gone are stopped when idle.
+        """
+        living = {name for name, slot in self.state.slots.items() if slot.residency not in DOWN}
+        self.table = table
+        self.lineup.use(drivers, table.routes, living)
+        self.measuring.use(table)
+        self.say(ev.Reload(machine(table, uuids=self.uuids), outdated))
 
     # requests
 
@@ -203,15 +220,19 @@ class Drive:
         life = try_grant(state, request, model, self.clock())
         if life is None:
             return None
-        self._lives[request] = (model, life)
+        self._lives[request] = (model, life, None)
         self.progress.asked(model)
         return model
 
     def current(self, request: str) -> bool:
         """Is what the request was granted still that life of the model? To be asked before the first byte goes out."""
-        model, life = self._lives.get(request, ("", -1))
+        model, life, _ = self._lives.get(request, ("", -1, None))
         slot = self.state.slots.get(model)
         return slot is not None and slot.life == life and slot.residency == "ready"
+
+    def route(self, request: str) -> Route | None:
+        """The route of the model that was granted, as the plan in force at that moment had it; None: it is not there."""
+        return self._lives[request][2]
 
     def _ask(
         self, request: str, models: tuple[str, ...], deadline: float, priority: int, lease: tuple[str, int] | None
@@ -229,15 +250,17 @@ class Drive:
 
     async def report_dead(self, model: str, looks: int = LOOKS) -> bool:
         """Is the model's process really gone? Then the scheduler is told, and True returned."""
-        for look in range(looks if model in self._drivers else 0):
+        for look in range(looks if model in self.lineup else 0):
             if look:
                 await asyncio.sleep(LOOK_AGAIN_S)
             with suppress(DriverError):
-                status = await self._drivers[model].status()
-                if self.state.slots[model].residency != "ready":
+                driver = self.lineup[model]
+                status = await driver.status()
+                slot = self.state.slots.get(model)
+                if slot is None or slot.residency not in ("ready", "asleep"):
                     return True
                 if not status.alive:
-                    reason = error_line(self._drivers[model].log()) or f"its process ended by itself ({status.note})"
+                    reason = error_line(driver.log()) or f"its process ended by itself ({status.note})"
                     LOG.warning("%s: died: %s", model, reason)
                     self.say(ev.Died(model, reason))
                     return True
@@ -270,7 +293,7 @@ class Drive:
     def _perform(self, effect: ev.Effect) -> None:
         match effect:
             case ev.Grant(request, model, life):
-                self._lives[request] = (model, life)
+                self._lives[request] = (model, life, self.table.routes.get(model))
                 self.progress.asked(model)
                 if (answer := self._answers.get(request)) is not None and not answer.done():
                     answer.set_result(model)

@@ -73,8 +73,11 @@ class ApiError(Exception):
         error = {"message": self.message, "type": kind, "code": self.code, "param": self.param, "hint": self.hint}
         return msgspec.json.encode({"error": error})
 
-    def event(self) -> bytes:
-        """The same as one server-sent event, for a stream whose headers are sent."""
+    def event(self, *, anthropic: bool = False) -> bytes:
+        """The same as one server-sent event, for a stream whose headers are sent; Anthropic's clients know it by its name."""
+        if anthropic:
+            error = {"type": TYPES.get(self.status, "api_error"), "message": self.message}
+            return b"event: error\ndata: " + msgspec.json.encode({"type": "error", "error": error}) + b"\n\n"
         return b"data: " + self.body() + b"\n\n"
 
     def headers(self) -> dict[str, str]:

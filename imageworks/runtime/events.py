@@ -283,9 +283,13 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Another plan is in force: models that it does not know are stopped when idle, new ones are known."""
+    """Another plan is in force: models that it does not know are stopped when idle, new ones are known.
+
+    Those of `outdated` run as they should not any more: their requests end in this life, others wait for the next one.
+    """
 
     machine: Machine
+    outdated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

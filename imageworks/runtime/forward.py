@@ -47,7 +47,7 @@ class Forwarder:
     """Sends jobs to models; `http` must not follow redirects, retry, or decompress."""
 
     def __init__(self, drive: Drive, http: aiohttp.ClientSession, keys: Keys | None = None) -> None:
-        self._drive, self._http, self._keys = drive, http, keys or Keys()
+        self._drive, self._http, self.keys = drive, http, keys or Keys()
         self._numbers = itertools.count()
 
     @asynccontextmanager
@@ -69,23 +69,25 @@ class Forwarder:
     async def _open(self, job: Job, journal: Journal, *, retried: bool) -> tuple[str, Answer]:
         for last_try in (True,) if retried else (False, True):
             ticket = f"{job.id}#{next(self._numbers)}"
-            ready = [name for name in job.routes if self._drive.state.slots[name].residency == "ready"]
+            slots = self._drive.state.slots
+            ready = [name for name in job.routes if name in slots and slots[name].residency == "ready"]
             urgency = job.contract.urgency if job.contract else 0
             model = await self._drive.acquire(
                 ticket, tuple(job.routes), job.queue_until, priority=urgency, lease=job.lease
             )
             journal.granted, journal.warm = time.monotonic(), model in ready
+            route = self._drive.route(ticket) or job.routes[model]  # a reload may have come while it waited
             sent = lapsed = False
             try:
-                shaped = shape(job.request, job.routes[model], job.contract)
-                journal.forwarded(job.routes[model], shaped)
+                shaped = shape(job.request, route, job.contract)
+                journal.forwarded(route, shaped)
                 if lapsed := not self._drive.current(ticket):
                     raise ConnectionAbortedError("it went while the request was made ready")
-                response = await self._post(job, job.routes[model], shaped)
+                response = await self._post(job, route, shaped)
                 sent = True
-                return ticket, Answer(response, job.routes[model], shaped, self._keys)
+                return ticket, Answer(response, route, shaped, self.keys)
             except TimeoutError:
-                raise late(job.routes[model]) from None
+                raise late(route) from None
             except (aiohttp.ClientError, OSError) as error:
                 broken = error
             finally:
@@ -93,17 +95,17 @@ class Forwarder:
                     self._drive.say(Finish(ticket, ok=False))
             if last_try or not (lapsed or await self._drive.report_dead(model)):
                 break
-        raise unreachable(job.routes[model], broken)
+        raise unreachable(route, broken)
 
     async def _post(self, job: Job, route: Route, shaped: Shaped) -> aiohttp.ClientResponse:
         left_s = max(0.1, job.until - time.monotonic())
         length = str(shaped.length)
         headers = {
-            "Content-Type": "application/json",
+            "Content-Type": shaped.content_type,
             "Content-Length": length,
             "Accept-Encoding": "identity",
             "x-request-id": job.id,
-            **self._keys.headers(route),
+            **self.keys.headers(route),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=left_s)
         url = f"{route.url}/v1/{job.request.endpoint}"

@@ -89,7 +89,7 @@ class Journal(msgspec.Struct):
         facts, route, granted, first, sent = self.facts(), self.route, self.granted, self.first, self.sent
         if error is not None or outcome is not None or self.shaped is None or self.end is None:
             return _encode(self.record(table, facts, error, outcome))
-        if route is None or granted is None or first is None or sent is None:
+        if route is None or granted is None or first is None or sent is None or self.client or self.cut or self.shrunk:
             return _encode(self.record(table, facts, error, outcome))
         begin, cut = self.begin, facts.finish_reason == "length"
         seconds = int(self.started)
@@ -165,7 +165,9 @@ _NO_PARAMS = _encode(Params()).decode()
 
 
 @lru_cache(256)
-def _frames(stack_hash: str, bundle_hash: str, profile: str, role: str | None, model: str, backend: str) -> str:
+def _frames(
+    hashes: tuple[str, str], profile: str, role: str | None, model: str, backend: str
+) -> str:
     """The line of a served request with a hole for all that differs; what else there is comes from RequestRecord."""
     make: Any = RequestRecord  # whose fields hold what stands in a hole
     tokens: Any = Tokens
@@ -173,7 +175,7 @@ def _frames(stack_hash: str, bundle_hash: str, profile: str, role: str | None, m
     params: Any = msgspec.Raw(b"\0s")
     word, ms = msgspec.Raw(b'"\0s"'), msgspec.Raw(b"\0.3f")
     line = make(
-        ts=msgspec.Raw(b'"\0s.\x0003dZ"'), record_id=word, stack_hash=stack_hash, bundle_hash=bundle_hash, profile=profile,
+        ts=msgspec.Raw(b'"\0s.\x0003dZ"'), record_id=word, stack_hash=hashes[0], bundle_hash=hashes[1], profile=profile,
         role=role, model=model, backend=backend, outcome=word, success=True, params=params, images=Images(n=params),
         tokens=tokens(params, params, params, params, word), t=times(ms, None, ms, ms, None, ms), out_tok_per_s=params,
         finish_reason=params, warm=params,
@@ -182,7 +184,7 @@ def _frames(stack_hash: str, bundle_hash: str, profile: str, role: str | None, m
 
 
 def _frame(table: RouteTable, role: str | None, route: Route) -> str:
-    return _frames(table.plan_hash, table.bundle_hash, table.profile, role, route.id, route.backend)
+    return _frames((table.plan_hash, table.bundle_hash), table.profile, role, route.id, route.backend)
 
 
 @lru_cache(64)

@@ -170,9 +170,6 @@ def reclaimed(state: State, event: ev.Reclaimed) -> None:
     lease = state.leases.get(event.lease)
     if lease is not None and lease.state in ("reclaiming", "quarantined") and lease.id not in state.proofs:
         state.timers.cancel("reclaim", lease.id)
-        if lease.state == "quarantined":
-            _replace(state, lease, state="reclaiming", pids=())
-            _moved(state, state.leases[lease.id], "quarantined", "its processes are gone")
         _await_bytes(state, lease)
 
 
@@ -198,6 +195,8 @@ def unsaved(state: State, event: ev.Unsaved) -> None:
 def quarantine(state: State, lease: Lease, pids: tuple[int, ...], cause: str) -> None:
     """Its memory is not back: it goes on counting."""
     _replace(state, lease, state="quarantined", pids=pids)
+    if lease.state == "quarantined":
+        return
     _moved(state, state.leases[lease.id], "reclaiming", cause)
     _settle_motion(state, lease, moving=False)
 

@@ -6,6 +6,8 @@ memory counts as free, also after a crash. Who is to come up or go is decided el
 
 from __future__ import annotations
 
+import math
+
 from imageworks.runtime import events as ev
 from imageworks.runtime import proof
 from imageworks.runtime.residency import DOWN, Slot
@@ -203,7 +205,8 @@ def stopped(state: State, event: ev.Stopped) -> None:
     if slot is None or slot.residency not in ("stopping", "quarantined") or slot.spec.id in state.proofs:
         return
     _no_more_stops(state, slot)
-    move(state, slot, "gone", "its processes are gone")
+    if slot.residency == "stopping":
+        move(state, slot, "gone", "its processes are gone")
     if proof.begin(state, slot.spec.id, slot.held, slot.bounds_mib):
         free(state, slot, "nothing is left")
 
@@ -220,6 +223,7 @@ def free(state: State, slot: Slot, cause: str) -> None:
     slot.tokens, slot.pids, slot.bounds_mib = NOTHING, (), {}
     move(state, slot, "free after failure" if slot.failure else "free", cause)
     state.leaving.pop(name, None)
+    slot.outdated = False
     if slot.next_spec is not None:
         respec(state, slot, slot.next_spec)
         know(state)
@@ -264,6 +268,8 @@ def stop_again(state: State, name: str) -> None:
 def quarantine(state: State, slot: Slot, pids: tuple[int, ...], cause: str) -> None:
     """Its memory is not back in time: it goes on counting, and nobody waits for this model any more."""
     slot.pids = pids
+    if slot.residency == "quarantined":
+        return
     move(state, slot, "not back", cause)
     turn_away(state, slot, "model_resting")
 
@@ -311,22 +317,22 @@ def grace_over(state: State, name: str) -> None:
 
 def serve_first(state: State, slot: Slot) -> None:
     """Its first requests after it came up."""
-    slot.fresh = False
     serve(state, slot)
+    slot.fresh = False
     if not slot.inflight:
         rest(state, slot)
         state.dirty = True
 
 
-def lose(state: State, name: str, reason: str) -> None:
-    """One of its GPUs is lost: it fails, and whoever waits for it goes elsewhere."""
-    slot = state.slots[name]
-    slot.retry_at = float("inf")
-    if slot.residency in ("starting", "ready", "sleeping", "asleep", "waking"):
-        slot.failures += 1
-        _end_of_life(state, slot, reason)
-        slot.failure = reason
-    elif slot.residency in DOWN:
-        slot.failure = reason
-    turn_away(state, slot, "cannot_be_loaded")
-    state.absent.pop(name, None)
+def lose(state: State, slots: list[Slot], reason: str) -> None:
+    """A GPU of theirs is lost: they fail, and whoever waits for them goes elsewhere."""
+    for slot in slots:
+        slot.retry_at = math.inf
+        state.absent.pop(slot.spec.id, None)
+        if slot.residency in ("starting", "ready", "sleeping", "asleep", "waking"):
+            slot.failures += 1
+            _end_of_life(state, slot, reason)
+        elif slot.residency in DOWN:
+            slot.failure = reason
+    for slot in slots:
+        turn_away(state, slot, "cannot_be_loaded")

@@ -26,13 +26,17 @@ class Measuring:
 
     def __init__(self, table: RouteTable, gpus: Gpus, holders: Holders) -> None:
         self._gpus, self._holders = gpus, holders
-        self._attached = {
-            int(slot) for route in table.routes.values() if route.program is None for slot in route.gpu_mib
-        }
+        self.use(table)
         self._moment = 0
         self._hurry = asyncio.Event()
         self._lock = asyncio.Lock()
         self.seen = False
+
+    def use(self, table: RouteTable) -> None:
+        """Another plan may attach other servers to the same GPUs."""
+        self._attached = {
+            int(slot) for route in table.routes.values() if route.program is None for slot in route.gpu_mib
+        }
 
     @property
     def note(self) -> str | None:

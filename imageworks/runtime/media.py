@@ -8,7 +8,7 @@ in a text, or in a tool's arguments, is nobody's business. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ _IMAGES = frozenset(("image", "input_image", "image_url"))
 _INSIDE = ("content", "output", "source")
 
 
-def count_images(fields: dict[str, msgspec.Raw], names: Sequence[str]) -> int:
+def count_images(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> int:
     """Images in the fields of these names. Raises ApiError 400 for media by address."""
     images = 0
     for name in names:

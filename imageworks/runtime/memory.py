@@ -47,9 +47,7 @@ def _lose(state: State, gpu: int) -> None:
         lease = state.leases[name]
         if lease.state == "active":
             leasing.lost(state, lease, "gpu_lost", f"GPU {gpu} is lost")
-    for name, slot in state.slots.items():
-        if gpu in slot.spec.gpu_mib:
-            lives.lose(state, name, f"GPU {gpu} is lost")
+    lives.lose(state, [slot for slot in state.slots.values() if gpu in slot.spec.gpu_mib], f"GPU {gpu} is lost")
     for holder in [name for name, each in state.proofs.items() if gpu in each.missing]:
         state.proofs[holder].missing.discard(gpu)
         if not state.proofs[holder].missing:

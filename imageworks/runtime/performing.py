@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from imageworks.contract import RouteTable
 from imageworks.runtime import events as ev
 from imageworks.runtime.backends.probe import bring_up
-from imageworks.runtime.backends.protocol import Driver, DriverError, StartError
+from imageworks.runtime.backends.protocol import DriverError, StartError
 from imageworks.runtime.holders import Holders
 from imageworks.runtime.ledger import Ledger, LedgerError, Wanted
+from imageworks.runtime.lineup import Lineup
 
 LOG = logging.getLogger(__name__)
 
@@ -24,15 +24,14 @@ class Performing:
 
     def __init__(
         self,
-        table: RouteTable,
-        drivers: Mapping[str, Driver],
+        lineup: Lineup,
         ledger: Ledger,
         holders: Holders,
         *,
         say: Callable[[ev.Event], None],
         clock: Callable[[], float],
     ) -> None:
-        self._table, self._drivers, self._ledger, self._holders = table, drivers, ledger, holders
+        self._lineup, self._ledger, self._holders = lineup, ledger, holders
         self._say, self._clock = say, clock
 
     async def start(self, model: str, tokens: Mapping[str, int], *, adopted: bool = False) -> None:
@@ -40,8 +39,10 @@ class Performing:
         LOG.info("%s: starting", model)
         begin = self._clock()
         self._want(model, "up", tokens)
+        if not adopted:
+            self._lineup.begin(model)
         try:
-            await bring_up(self._drivers[model], self._table.routes[model].start_timeout_s)
+            await bring_up(self._lineup[model], self._lineup.route(model).start_timeout_s)
         except Exception as error:
             LOG.warning("%s: failed: %s", model, error, exc_info=not isinstance(error, StartError))
             self._say(ev.StartFailed(model, str(error), again=isinstance(error, StartError) and error.again))
@@ -57,7 +58,7 @@ class Performing:
         LOG.info("%s: stopping", model)
         self._want(model, "stopping")
         try:
-            await self._drivers[model].stop()
+            await self._lineup[model].stop()
         except Exception as error:
             LOG.warning("%s: not stopped: %s", model, error, exc_info=not isinstance(error, DriverError))
             self._say(ev.StopFailed(model, str(error), error.pids if isinstance(error, DriverError) else ()))
@@ -69,7 +70,7 @@ class Performing:
     async def sleep(self, model: str, level: int) -> None:
         """Put it to sleep, verified."""
         try:
-            await self._drivers[model].sleep(level)
+            await self._lineup[model].sleep(level)
         except Exception as error:
             LOG.warning("%s: does not sleep: %s", model, error, exc_info=not isinstance(error, DriverError))
             self._say(ev.SleepFailed(model, str(error)))
@@ -80,7 +81,7 @@ class Performing:
         """Wake it, verified."""
         self._want(model, "up", tokens)
         try:
-            await self._drivers[model].wake()
+            await self._lineup[model].wake()
         except Exception as error:
             LOG.warning("%s: does not wake: %s", model, error, exc_info=not isinstance(error, DriverError))
             self._say(ev.WakeFailed(model, str(error)))

@@ -46,7 +46,10 @@ def settle(state: State) -> None:
 
 
 def _look(state: State) -> None:
-    marked = _unmark(state)
+    marked, state.marked = state.marked, []
+    for name in marked:
+        if name in state.slots:
+            state.slots[name].in_way = ()
     if not state.draining:
         reserved: dict[int, int] = {}
         for name in tuple(state.heirs):
@@ -64,34 +67,23 @@ def _look(state: State) -> None:
             serve(state, state.slots[name])
 
 
-def _unmark(state: State) -> list[str]:
-    """Marks are set anew, but where nothing is looked at because something moves."""
-    marked, state.marked = state.marked, []
-    for name in marked:
-        slot = state.slots.get(name)
-        if slot is not None:
-            if _in_motion(state, slot.spec.gpu_mib):
-                state.marked.append(name)
-            else:
-                slot.in_way = ()
-    return marked
-
-
 # order
 
 
 def _front(state: State) -> list[Candidate]:
     """The front of every lane, in order, with those first that were passed too often.
 
-    Where all GPUs of a lane move, only its first is looked at: it keeps its share of what is not on these GPUs.
+    Where all GPUs of a lane move, only its first is looked at, for what it reserves and who is in its way; and nobody
+    where there is nothing but what moves.
     """
     found: dict[tuple[str, str | None, bool], Key] = {}
     gpus = state.gpus
     moving = {gpu for gpu, book in gpus.items() if book.moving}
+    alone = {gpu for gpu in moving if len(gpus[gpu].claims) <= len(gpus[gpu].moving)}
     lanes = [(places, lease, each) for (places, lease), each in state.lanes.items() if each.keys]
     for places, lease, each in lanes:
         still = bool(places) and moving.issuperset(places)
-        if not still or len(lanes) > 1:
+        if not still or len(lanes) > 1 or not alone.issuperset(places):
             for key, name in each.first(1 if still else LOOK):
                 found[name, lease, False] = key
     if state.asks.keys and len(moving) < len(gpus):
@@ -116,22 +108,21 @@ def _place_model(state: State, slot: Slot, lease: str | None, reserved: dict[int
     if slot.residency not in DOWN and slot.residency != "asleep":
         return  # on its way up, on its way down, or up for somebody else
     if slot.residency == "asleep":
-        if slot.lease not in (None, lease):
-            return  # it sleeps inside somebody's lease
+        if slot.outdated or slot.lease not in (None, lease):
+            return  # it is about to go, or sleeps inside somebody's lease
         lease = slot.lease
     if resting(state, slot) or _shut(state, slot, lease):
         return
     need = need_of(state, slot, lease)
-    if _in_motion(state, slot.spec.gpu_mib):
-        _reserve(state, reserved, need)
-        return
     found = plan(state, need, reserved)
+    moving = _in_motion(state, slot.spec.gpu_mib)
     if found is None:
-        return
-    if found is FITS:
+        if moving:
+            _reserve(state, reserved, need)
+    elif found is FITS and not moving:
         _come_up(state, slot, lease, "a request waits")
     else:
-        _clear(state, found, f"room for `{slot.spec.id}`", _age(state, slot, lease))
+        _clear(state, found, f"room for `{slot.spec.id}`", _age(state, slot, lease), may=not moving)
         _reserve(state, reserved, need)
 
 
@@ -161,9 +152,9 @@ def _reserve(state: State, reserved: dict[int, int], need: Need) -> None:
         reserved[pool] = reserved.get(pool, 0) + (state.gpus[pool].budget_mib if need.exclusive else amount)
 
 
-def _clear(state: State, found: Plan, cause: str, mark: int) -> bool:
-    """Let the models of a plan go if all of them can now; else mark them with the age of who waits (0: nobody does)."""
-    if found.busy:
+def _clear(state: State, found: Plan, cause: str, mark: int, *, may: bool = True) -> bool:
+    """Let the models of a plan go if all of them `may` now; else mark them with the age of who waits (0: nobody does)."""
+    if found.busy or not may:
         if mark:
             for name, _ in found.leave:
                 state.slots[name].in_way += (mark,)
@@ -337,11 +328,11 @@ def _let_go(state: State) -> None:
     for name in tuple(state.leaving):
         slot = state.slots.get(name)
         wanted = slot is not None and any(each.size for each in state.lines.get(name, {}).values())
-        unwanted = slot is not None and (slot.dismissed or slot.removed)
+        unwanted = slot is not None and (slot.dismissed or slot.removed or slot.outdated)
         if slot is None or slot.residency not in ("ready", "asleep") or (slot.inflight and not unwanted):
             if slot is None or slot.residency in DOWN or not unwanted:
                 del state.leaving[name]
-        elif wanted and not slot.removed:
+        elif wanted and not (slot.removed or slot.outdated):
             continue
         elif idle(state, slot):
             del state.leaving[name]
@@ -349,7 +340,9 @@ def _let_go(state: State) -> None:
 
 
 def _retire(state: State, slot: Slot) -> None:
-    if slot.dismissed or slot.removed:
+    if slot.outdated:
+        lives.stop(state, slot, "it runs as the plan does not say any more")
+    elif slot.dismissed or slot.removed:
         lives.stop(state, slot, "unloaded by a person" if slot.dismissed else "not in the plan any more")
     elif slot.residency == "ready" and not slot.spec.kept and slot.last_used + slot.spec.grace_s <= state.now:
         lives.retire(state, slot, "idle")

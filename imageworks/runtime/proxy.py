@@ -1,7 +1,7 @@
 """The OpenAI-compatible endpoints that cost tokens.
 
-Owns the handlers of POST /v1/chat/completions, /v1/completions and /v1/embeddings: read, resolve, admit, wait,
-pass on, record. Judgement is in `table`, `admission` and `request`; waiting in `forward`; bytes in `relay`.
+Owns the handlers of `endpoints.ENDPOINTS`: read, resolve, admit, wait, pass on, record. Judgement is in `table`,
+`admission` and `request`; waiting in `forward`; bytes in `relay`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from imageworks.contract import Need, Route, expand
 from imageworks.runtime.admission import able, here
 from imageworks.runtime.answer import headers
 from imageworks.runtime.drive import Drive
+from imageworks.runtime.endpoints import ENDPOINTS, Endpoint
 from imageworks.runtime.errors import ApiError, too_large
 from imageworks.runtime.forward import Answer, Forwarder
 from imageworks.runtime.guard import REQUEST_ID
@@ -30,9 +31,12 @@ from imageworks.runtime.keys import Keys
 from imageworks.runtime.lease_request import TOKEN_HEADER, shown_token
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
-from imageworks.runtime.request import Endpoint, Request, parse
+from imageworks.runtime.request import Request, parse
 from imageworks.runtime.table import resolve
 from imageworks.runtime.watch import Watch
+
+
+FAST: tuple[Endpoint, ...] = ("chat/completions", "completions", "embeddings")
 
 
 class Working(Protocol):
@@ -60,7 +64,7 @@ class Proxy:
         self.watch = watch
         self.active: set[Working] = set()
         self._quiet: asyncio.Event = asyncio.Event()
-        self._chosen: dict[tuple[bool, str], Chosen] = {}
+        self._chosen: dict[tuple[Endpoint, str], Chosen] = {}
         self._keys = keys or Keys()
         self._forwarder = Forwarder(drive, http, self._keys)
         self._records, self._tokens, self._quiet_s = records, tokens, quiet_s
@@ -98,8 +102,7 @@ class Proxy:
     async def _serve(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         journal = Journal(http[REQUEST_ID])
         try:
-            request = parse(endpoint, await self._body(http))
-            journal.asked(request)
+            request = parse(endpoint, await self._body(http), http.headers.get("Content-Type", ""))
             job = self.job(request, journal)
             if lease := shown_token(http.headers.get(TOKEN_HEADER)):
                 job = msgspec.structs.replace(job, lease=lease)
@@ -124,9 +127,9 @@ class Proxy:
     def chosen(self, request: Request) -> Chosen:
         """Who could answer, here or not. Raises ApiError for what nobody can.
 
-        Remembered for requests without images, by name: only what is found, so there are as many as names.
+        Remembered for requests without images, by endpoint and name: only what is found, so they are few.
         """
-        key = (request.endpoint == "embeddings", request.model)
+        key = (request.endpoint, request.model)
         found = None if request.images else self._chosen.get(key)
         if found is None:
             resolution = self._keys.usable(resolve(self.table, request.model))
@@ -138,11 +141,24 @@ class Proxy:
                 self._chosen[key] = found
         return found
 
-    def job(self, request: Request, journal: Journal) -> Job:
-        """Who may answer, and until when. Raises ApiError for what cannot be served."""
+    def judge(self, request: Request, journal: Journal) -> Chosen:
+        """Every policy that looks at a request, asked on both ways. Raises ApiError for what is not to be served."""
+        journal.asked(request)
         chosen = self.chosen(request)
         journal.resolved(chosen.resolution)
         journal.progress = self.drive.progress
+        return chosen
+
+    def plain(self, request: Request, chosen: Chosen) -> bool:
+        """May a judged request take the fast path? It must go to the engine as `shape` makes it, with nothing to wait for.
+
+        A policy that changes messages or images, or does something while the answer passes, says no here.
+        """
+        return next(iter(chosen.routes.values())).key is None and request.endpoint in FAST
+
+    def job(self, request: Request, journal: Journal) -> Job:
+        """Who may answer, and until when. Raises ApiError for what cannot be served."""
+        chosen = self.judge(request, journal)
         return self.job_of(chosen, request, journal, here(request.model, chosen.routes, self.missing))
 
     def job_of(self, chosen: Chosen, request: Request, journal: Journal, routes: Mapping[str, Route]) -> Job:
@@ -176,11 +192,11 @@ class Proxy:
                 if stream.response is None:
                     raise
                 self.record(journal, error)
-                await stream.fail(error)
+                await stream.fail(error, anthropic=_anthropic(job))
                 return stream.response
             except asyncio.CancelledError:
                 if self.ending:
-                    await stream.fail(ApiError(503, "shutting_down", "the proxy was stopped"))
+                    await stream.fail(ApiError(503, "shutting_down", "the proxy was stopped"), anthropic=_anthropic(job))
                 raise
         return response
 
@@ -203,6 +219,10 @@ class Proxy:
 
 def _headers(answer: Answer) -> dict[str, str]:
     return headers(answer.response.status, answer.response.headers, answer.route, answer.shaped)
+
+
+def _anthropic(job: Job) -> bool:
+    return ENDPOINTS[job.request.endpoint].dialect == "anthropic"
 
 
 def _retried(http: web.Request) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 from aiohttp import web
 
 from imageworks.runtime.answer import EVENT_STREAM, Lines, broke_off, silent
@@ -82,10 +81,10 @@ class Stream:
         await stream.write_eof()
         return stream
 
-    async def fail(self, error: ApiError) -> None:
+    async def fail(self, error: ApiError, *, anthropic: bool = False) -> None:
         """End a begun stream with one error event."""
         if self.response is not None:
-            await self.response.write(self._lines.failure(error))
+            await self.response.write(self._lines.failure(error, anthropic=anthropic))
             await self.response.write_eof()
 
 

@@ -9,22 +9,25 @@ A remote image URL is refused here, because the engine would fetch it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from imageworks.contract import RoleTable, Route
+from imageworks.runtime import form as forms
 from imageworks.runtime.elide import Body, Elided, Pieces, elide
+from imageworks.runtime.endpoints import ENDPOINTS, Endpoint, Serving
 from imageworks.runtime.errors import ApiError
+from imageworks.runtime.media import count_images, refuse_remote
 
-Endpoint = Literal["chat/completions", "completions", "embeddings"]
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
-_SHOWN = 60
 _LARGEST = 2**63
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens")
-_RECORDED = ("temperature", "top_p", "seed")
-_WORTH = frozenset((*_MAX_TOKENS, *_RECORDED))
+_REAL = ("temperature", "top_p")
+_RECORDED = (*_REAL, "seed")
+_LIMITS = (*_MAX_TOKENS, "max_output_tokens")
+_WORTH = frozenset((*_LIMITS, *_RECORDED))
 
 
 class _Url(msgspec.Struct):
@@ -65,6 +68,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     images: int
     elided: Elided | None = None
+    form: forms.Form | None = None
 
 
 class Shaped(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +77,7 @@ class Shaped(msgspec.Struct, frozen=True, gc=False):
     pieces: Pieces
     clamped: str | None
     fields: Mapping[str, object]
+    content_type: str = "application/json"
 
     @property
     def length(self) -> int:
@@ -90,8 +95,14 @@ class Shaped(msgspec.Struct, frozen=True, gc=False):
         return b"".join(self.pieces)
 
 
-def parse(endpoint: Endpoint, body: Body) -> Request:
-    """Read a body, which is not copied and must not change any more. Raises ApiError 400 that names the field at fault."""
+def parse(endpoint: Endpoint, body: Body, content_type: str = "") -> Request:
+    """Read a body, which is not copied and must not change any more. Raises ApiError 400 that names the field at fault.
+
+    `content_type` is looked at where the endpoint takes a form.
+    """
+    if ENDPOINTS[endpoint].form:
+        form = forms.read(content_type, body)
+        return Request(endpoint, form.fields, _model(form.fields), _streams(form.fields), 0, form=form)
     elided = elide(body)
     text = elided.skeleton if elided else body
     try:
@@ -99,13 +110,23 @@ def parse(endpoint: Endpoint, body: Body) -> Request:
         fields = _FIELDS.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
-    model = _read(fields, "model", _TEXT)
+    model = _model(fields)
+    media = ENDPOINTS[endpoint].media
+    images = count_images(fields, media) if media else _count_images(fields)
+    return Request(endpoint, fields, model, _streams(fields), images, elided)
+
+
+def _model(fields: Fields) -> str:
+    model: str | None = _read(fields, "model", _TEXT)
     if not model:
         raise ApiError(
             400, "missing_field", "the request names no model", param="model", hint="GET /v1/models lists the names"
         )
-    stream = "stream" in fields and bool(_read(fields, "stream", _FLAG))
-    return Request(endpoint, fields, model, stream, _count_images(fields), elided)
+    return model
+
+
+def _streams(fields: Fields) -> bool:
+    return "stream" in fields and bool(_read(fields, "stream", _FLAG))
 
 
 def _read(fields: Fields, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
@@ -140,22 +161,9 @@ def _count_parts(content: msgspec.Raw) -> int:
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, _Part):
             for link in (part.image_url, part.video_url, part.audio_url):
-                _refuse_remote(link.url if isinstance(link, _Url) else link)
+                refuse_remote(link.url if isinstance(link, _Url) else link)
             images += part.image_url is not None
     return images
-
-
-def _refuse_remote(url: str | None) -> None:
-    if url is not None and url[:5].lower() != "data:":
-        shown = url if len(url) <= _SHOWN else url[: _SHOWN - 1] + "…"
-        hint = "send the bytes: data:image/jpeg;base64,…"
-        raise ApiError(
-            400,
-            "remote_media_refused",
-            f"media must be sent inline, not by address: {shown}",
-            param="messages",
-            hint=hint,
-        )
 
 
 def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
@@ -165,17 +173,29 @@ def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
         asked = {name: value for name, value in asked.items() if name not in route.strip}
     fields: dict[str, object] = {**asked, "model": route.served_name}
     clamped = None
-    if request.endpoint != "embeddings":
-        for name, value in route.sampling.items():
-            if _silent(asked, name):
-                fields[name] = value
+    if request.form is not None:
+        form = request.form
+        return Shaped(form.changed(route.served_name, route.strip), None, fields, form.content_type)
+    serving = ENDPOINTS[request.endpoint]
+    if serving.params:
+        if route.sampling:
+            _fill_in(asked, fields, route, serving)
         fields |= route.set
         if route.variants:
             fields |= route.variants.get(request.model.rpartition(":")[2], {})
-        clamped = _bound(asked, fields, contract)
+        clamped = _bound(asked, fields, contract, serving.limits)
     encoded = _ENCODE(fields)
     pieces = (encoded,) if request.elided is None else request.elided.restore(encoded)
     return Shaped(pieces, clamped, fields)
+
+
+def _fill_in(asked: Fields, fields: dict[str, object], route: Route, serving: Serving) -> None:
+    """The model's sampling values where the client is silent, under the endpoint's names."""
+    names = serving.sampling
+    for given, value in route.sampling.items():
+        name = given if names is None else names.get(given)
+        if name is not None and _silent(asked, name):
+            fields[name] = value
 
 
 def _silent(fields: Fields, name: str) -> bool:
@@ -184,15 +204,17 @@ def _silent(fields: Fields, name: str) -> bool:
     return all(bytes(fields.get(each, b"null")) == b"null" for each in names)
 
 
-def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None) -> str | None:
+def _bound(
+    asked: Fields, fields: dict[str, object], contract: RoleTable | None, names: tuple[str, ...]
+) -> str | None:
     """Apply a role's bound of the answer: lower what is asked for, fill in what is not."""
     if contract is None or contract.max_tokens is None:
         return None
     limit = contract.max_tokens
-    given = {name: value for name in _MAX_TOKENS if (value := _read(asked, name, _COUNT)) is not None}
+    given = {name: value for name in names if (value := _read(asked, name, _COUNT)) is not None}
     if not given:
-        default = fields.get("max_tokens")
-        fields["max_tokens"] = min(limit, default) if isinstance(default, int) else limit
+        default = fields.get(names[-1])
+        fields[names[-1]] = min(limit, default) if isinstance(default, int) else limit
     too_many = [name for name, value in given.items() if value > limit]
     for name in too_many:
         fields[name] = limit
@@ -201,15 +223,18 @@ def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None)
 
 def _params(fields: Mapping[str, object]) -> dict[str, object]:
     found = {name: _number(fields[name]) for name in _RECORDED if name in fields}
-    limit = next((fields[name] for name in _MAX_TOKENS if name in fields), None)
-    return found if limit is None else found | {"max_tokens": _number(limit)}
+    limit = next((fields[name] for name in _LIMITS if name in fields), None)
+    found |= {} if limit is None else {"max_tokens": _number(limit)}
+    return {name: value for name, value in found.items() if isinstance(value, int) or name in _REAL}
 
 
 def _number(value: object) -> object:
-    if not isinstance(value, msgspec.Raw):
-        return value
-    try:
-        found = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    """The number that is recorded; None for what is none, or none that a record can hold."""
+    if isinstance(value, msgspec.Raw):
+        try:
+            value = msgspec.json.decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= _LARGEST:
         return None
-    return found if isinstance(found, float) or (isinstance(found, int) and abs(found) < _LARGEST) else None
+    return value

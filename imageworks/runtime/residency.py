@@ -42,7 +42,6 @@ LAW: Mapping[tuple[Residency, Move], Residency] = {
     ("reclaiming", "free"): "stopped",
     ("reclaiming", "free after failure"): "failed",
     ("reclaiming", "not back"): "quarantined",
-    ("quarantined", "gone"): "reclaiming",
     ("quarantined", "free"): "stopped",
     ("quarantined", "free after failure"): "failed",
 }
@@ -100,7 +99,7 @@ class Machine:
     uuids: Mapping[int, str] = field(default_factory=dict)
     observe: bool = False
     min_residency_s: float = 20.0
-    max_overtakes: int = 16
+    max_overtakes: int = 32
     lease_queue_wait_s: float = 600.0
     lease_ttl_s: float = 60.0
     reclaim_s: float = 30.0
@@ -112,7 +111,8 @@ class Slot:
     """One model now. `failure` is the reason of the last failed life; no start before `retry_at`.
 
     `dismissed`: a person asked to unload it, so it goes when idle and, if resident, stays away until asked for.
-    `removed`: the plan does not know it any more; `next_spec` is in force from its next start. `life` grows at every start and stop; `tokens` fence this life, per
+    `removed`: the plan does not know it any more; `outdated`: it runs as the plan does not say any more, so it serves
+    nobody new and goes when idle; `next_spec` is in force from its next start. `life` grows at every start and stop; `tokens` fence this life, per
     GPU. `held` is what it holds, MiB per GPU slot, `lease` the lease that it lives in. `keep_until` ends its minimum
     residency. `in_way`: ages of those who wait for its
     memory. `fresh`: just ready, its first requests are about to be granted.
@@ -133,6 +133,7 @@ class Slot:
     sleep_failures: int = 0
     dismissed: bool = False
     removed: bool = False
+    outdated: bool = False
     retried: bool = False
     life: int = 0
     tokens: Mapping[int, int] = field(default_factory=dict)

@@ -50,7 +50,7 @@ def _open(state: State, slot: Slot) -> bool:
     """Is it up, with a free place that nobody waits for?"""
     if slot.residency != "ready" or slot.inflight >= slot.spec.concurrency or slot.lease is not None:
         return False
-    if not state.adopted or state.draining or slot.removed:
+    if not state.adopted or state.draining or slot.removed or slot.outdated:
         return False
     lines = state.lines.get(slot.spec.id)
     return lines is None or None not in lines or not lines[None].size
@@ -142,7 +142,7 @@ def rest(state: State, slot: Slot) -> None:
     name = slot.spec.id
     if slot.removed and (slot.residency in DOWN or not slot.spec.managed):
         return forget(state, slot)
-    if slot.dismissed or slot.removed:
+    if slot.dismissed or slot.removed or slot.outdated:
         state.leaving[name] = None
     if (
         slot.residency == "ready"
@@ -162,7 +162,7 @@ def serve(state: State, slot: Slot) -> None:
     """Grant free places to the line of a model that is up."""
     lines = state.lines.get(slot.spec.id)
     each = lines.get(slot.lease) if lines is not None else None
-    if each is None or not state.adopted or slot.residency != "ready":
+    if each is None or not state.adopted or slot.residency != "ready" or slot.outdated:
         return
     while each.size and slot.inflight < slot.spec.concurrency:
         waiting = each.next(state.queued)
@@ -196,8 +196,8 @@ def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) 
             if entry.key < key:
                 models += 1
                 least = min(least, passed)
-    if own and left(state, own) <= 0:
-        return False  # it goes first itself
+    if slot.fresh or (own and left(state, own) <= 0):
+        return False  # nobody loads a model for nothing, and who was passed often enough goes first himself
     return models > 1 and least >= max(1, 2 * most // (models * (models - 1)))
 
 
@@ -250,7 +250,7 @@ def unloadable(state: State, model: str) -> str | None:
     """Why it could never be loaded with all that is kept staying; None when it could."""
     slot = state.slots[model]
     spec = slot.spec
-    if slot.residency not in DOWN:
+    if slot.residency not in DOWN and slot.residency != "asleep":
         return None
     for rival in sorted(state.rivals.get(model, ())):
         if state.slots[rival].spec.kept or not state.slots[rival].spec.managed:
@@ -306,6 +306,8 @@ def _words(state: State, name: str) -> str:
 
 def _lack(state: State, slot: Slot) -> str:
     """What it lacks, in words."""
+    if slot.outdated:
+        return ", begun before the last reload: it is restarted when its requests end"
     if slot.residency not in DOWN:
         return ""
     for pool, amount in need_of(state, slot, None).pools.items():

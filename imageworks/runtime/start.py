@@ -54,8 +54,10 @@ def serve(routes: Path, stack: Path, init: str) -> int:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises OSError."""
     name = host.strip("[]")
-    sock = socket.create_server((name, port), family=socket.AF_INET6 if ":" in name else socket.AF_INET, backlog=BACKLOG)
-    sock.setblocking(False)
+    sock = socket.create_server(
+        (name, port), family=socket.AF_INET6 if ":" in name else socket.AF_INET, backlog=BACKLOG
+    )
+    sock.setblocking(False)  # noqa: FBT003 - socket's own signature
     return sock
 
 

@@ -256,6 +256,7 @@ def can_sleep(state: State, slot: Slot) -> bool:
     more = max(0, spec.asleep_host_mib - slot.held_host)
     return (
         bool(spec.sleep_level)
+        and not slot.outdated
         and slot.sleep_failures < SLEEP_FAILURES
         and more <= state.machine.host_budget_mib - state.host_mib
     )
@@ -284,7 +285,7 @@ def lane(state: State, spec: Spec, lease: str | None) -> Lane:
 
 def serves(slot: Slot, lease: str | None) -> bool:
     """Is it up for requests under this lease (or none)?"""
-    return slot.residency == "ready" and slot.lease == lease
+    return slot.residency == "ready" and slot.lease == lease and not slot.outdated
 
 
 def show(state: State, slot: Slot) -> None:

@@ -6,6 +6,7 @@ is over. What the engine does not say is None, never 0.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -22,10 +23,17 @@ class _CompletionDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
+    """OpenAI's chat names its counts prompt and completion; its Responses, and Anthropic's Messages, input and output."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    input_tokens_details: _PromptDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
 
 
 class _Timings(msgspec.Struct):
@@ -40,10 +48,27 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
 class _Answer(msgspec.Struct):
+    """A whole answer or an event of a stream, in any dialect; some events wrap the answer as it is so far."""
+
     usage: _Usage | None = None
     timings: _Timings | None = None
     choices: list[_Choice] = []
+    status: str | int | None = None
+    stop_reason: str | None = None
+    delta: _Delta | str | None = None
+    message: _Answer | str | None = None
+    response: _Answer | str | None = None
+
+
+_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
+"""Anthropic's stop reasons in OpenAI's words."""
+_LAST = re.compile(rb"event: ?(?:message_stop|response\.(?:completed|incomplete|failed))\n[^\n]*")
+"""What ends a stream in the other dialects."""
 
 
 @dataclass(slots=True)
@@ -71,7 +96,9 @@ class Tail:
 
     def ended(self) -> bool:
         """Has the stream said that nothing follows?"""
-        return self._bytes.rstrip().endswith(b"data: [DONE]")
+        end = self._bytes.rstrip()
+        lines = end[max(0, end.rfind(b"\n\n")) :].strip()
+        return end.endswith(b"data: [DONE]") or _LAST.fullmatch(lines) is not None
 
     def facts(self) -> Facts:
         """Read the events that are kept, oldest first; later ones win."""
@@ -94,6 +121,18 @@ def _note(facts: Facts, text: bytes) -> None:
         answer = msgspec.json.decode(text, type=_Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return  # [DONE], a torn line, or an answer of another shape
+    for inner in (answer.message, answer.response):
+        if isinstance(inner, _Answer):
+            _note_answer(facts, inner)
+    _note_answer(facts, answer)
+
+
+def _note_answer(facts: Facts, answer: _Answer) -> None:
+    stopped = answer.stop_reason or (answer.delta.stop_reason if isinstance(answer.delta, _Delta) else None)
+    if stopped is not None:
+        facts.finish_reason = _REASONS.get(stopped, stopped)
+    elif answer.status in ("completed", "incomplete"):
+        facts.finish_reason = "stop" if answer.status == "completed" else "length"
     for choice in answer.choices:
         facts.finish_reason = choice.finish_reason or facts.finish_reason
     if answer.timings is not None and facts.tokens_out is None:
@@ -109,8 +148,23 @@ def _note_timings(facts: Facts, timings: _Timings) -> None:
 
 
 def _note_usage(facts: Facts, usage: _Usage) -> None:
+    if usage.input_tokens is not None or usage.output_tokens is not None:
+        _note_input_and_output(facts, usage)
+        return
     facts.tokens_in, facts.tokens_out = usage.prompt_tokens, usage.completion_tokens
     if usage.prompt_tokens_details is not None:
         facts.tokens_cached = usage.prompt_tokens_details.cached_tokens
     if usage.completion_tokens_details is not None:
         facts.tokens_reasoning = usage.completion_tokens_details.reasoning_tokens
+
+
+def _note_input_and_output(facts: Facts, usage: _Usage) -> None:
+    """Anthropic tells the input at a stream's begin and the output at its end."""
+    cached = usage.cache_read_input_tokens
+    if usage.input_tokens_details is not None:
+        cached = usage.input_tokens_details.cached_tokens
+    facts.tokens_in = usage.input_tokens if usage.input_tokens is not None else facts.tokens_in
+    facts.tokens_out = usage.output_tokens if usage.output_tokens is not None else facts.tokens_out
+    facts.tokens_cached = cached if cached is not None else facts.tokens_cached
+    if usage.output_tokens_details is not None:
+        facts.tokens_reasoning = usage.output_tokens_details.reasoning_tokens

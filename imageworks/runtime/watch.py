@@ -23,6 +23,7 @@ from imageworks.runtime.scheduler import State
 LOG = logging.getLogger(__name__)
 WATCH_S = 2.0
 """How often ready models are looked at, so that a death is noticed also without a request."""
+SHORTEST_S = 0.05
 
 
 class Looked(Protocol):
@@ -80,29 +81,44 @@ class Watch:
         interval_s: float,
     ) -> None:
         self._drive, self._managed, self._interval_s = drive, managed, interval_s
-        self._all = {**managed, **elsewhere}
+        self._elsewhere = elsewhere
         self._rounds: dict[str, _Round] = {}
+
+    def use(self, elsewhere: Mapping[str, Looked], interval_s: float) -> None:
+        """Another plan: servers that are others now are looked at anew; the managed ones are a live mapping."""
+        before, self._elsewhere, self._interval_s = self._elsewhere, elsewhere, interval_s
+        for name, one in before.items():
+            if elsewhere.get(name) is not one:
+                self._forget(name)
+
+    def _all(self) -> Mapping[str, Looked]:
+        return {**self._managed, **self._elsewhere}
 
     async def run(self) -> None:
         """Watch until cancelled."""
         try:
             while True:
-                await self.once()
-                await asyncio.sleep(min(WATCH_S, self._interval_s))
+                try:
+                    await self.once()
+                except Exception:  # a round that breaks in a way nobody thought of must not be the last one
+                    LOG.exception("a round of the watch failed")
+                await asyncio.sleep(max(SHORTEST_S, min(WATCH_S, self._interval_s)))
         finally:
             for name in tuple(self._rounds):
                 self._forget(name)
 
     async def once(self) -> None:
-        """One round: who is gone, whose look is due."""
-        ready = [name for name in self._all if self._drive.state.slots[name].residency == "ready"]
-        for name in self._rounds.keys() - set(ready):
+        """One round: who is gone, also in its sleep; whose look is due."""
+        slots = self._drive.state.slots
+        known = {name: slot.residency for name in self._all() if (slot := slots.get(name)) is not None}
+        up = {name: residency for name, residency in known.items() if residency in ("ready", "asleep")}
+        for name in self._rounds.keys() - {name for name, residency in up.items() if residency == "ready"}:
             self._forget(name)
-        gone = await asyncio.gather(*(self._gone(name) for name in ready))
-        for name, is_gone in zip(ready, gone, strict=True):
+        gone = await asyncio.gather(*map(self._gone, up))
+        for (name, residency), is_gone in zip(up.items(), gone, strict=True):
             if is_gone:
                 self._forget(name)
-            else:
+            elif residency == "ready":
                 self._begin(name)
 
     def vitals(self, model: str) -> Vitals:
@@ -141,7 +157,8 @@ class Watch:
         self._tell(name, before, known.vitals)
 
     async def _see(self, name: str, vitals: Vitals) -> Seen:
-        looked = await self._all[name].look()
+        one = self._all()[name]
+        looked = await one.look()
         progress, slot = self._drive.progress, self._drive.state.slots[name]
         seen = Seen(
             answering=looked.answering,
@@ -152,7 +169,7 @@ class Watch:
         )
         if not wants_canary(vitals, seen):
             return seen
-        found = await self._all[name].canary(patience_s(self._interval_s))
+        found = await one.canary(patience_s(self._interval_s))
         if found:
             progress.heard(name)
         return replace(seen, canary=found)

@@ -201,4 +201,5 @@ def test_the_launcher_imports_nothing_that_a_start_would_wait_for() -> None:
         "imageworks.contract",
         "imageworks.launch",
         "imageworks.locations",
+        "imageworks.values",
     }

@@ -77,8 +77,8 @@ def test_a_misspelt_key_is_one_mistake(read: Read) -> None:
 
 
 def test_an_unknown_key_without_a_likeness_lists_the_known_ones(read: Read) -> None:
-    finding = only(read(M + "proxy: {auth: {}}\n"))
-    assert finding.notes == ("known here: bind limits",)
+    finding = only(read(M + "proxy: {experimental: {}}\n"))
+    assert finding.notes == ("known here: auth bind history images limits parameters",)
     assert not any(fix.edits for fix in finding.fixes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -18,7 +19,9 @@ from imageworks.plan.digest import digest
 from imageworks.plan.ir import MIB, Plan, Residents
 from imageworks.plan.residents import MOST, Table, residents, violation
 from imageworks.plan.resolve import resolve
-from imageworks.runtime.residency import Machine, fits, machine
+from imageworks.runtime.events import Adopt, Arrive, Finish, Ready, Start, Stop
+from imageworks.runtime.residency import Machine, machine
+from imageworks.runtime.scheduler import initial, step
 from imageworks.targets.routes import table as route_table
 
 Read = Callable[..., Loaded]
@@ -75,7 +78,15 @@ def test_no_set_of_any_shipped_profile_exceeds_its_pool(shipped: Mapping[str, Pl
 
 def held_together(book: Machine, names: tuple[str, ...]) -> bool:
     """Would the scheduler load these one after the other?"""
-    return all(fits(book, names[:index], book.specs[name]) for index, name in enumerate(names))
+    free = {key: replace(item, resident=False, kept=False) for key, item in book.specs.items()}
+    state, _ = step(initial(replace(book, specs=free)), Adopt({}), 0.0)
+    for number, name in enumerate(names):
+        state, effects = step(state, Arrive(str(number), (name,), 1e9), 1.0)
+        if not any(isinstance(effect, Start) for effect in effects) or any(isinstance(e, Stop) for e in effects):
+            return False
+        state, _ = step(state, Ready(name), 1.0)
+        state, _ = step(state, Finish(str(number)), 1.0)
+    return True
 
 
 def test_the_scheduler_agrees_with_every_set_and_every_refusal(shipped: Mapping[str, Plan], uncapped: Plan) -> None:
@@ -200,7 +211,10 @@ def test_more_pinned_models_than_may_be_loaded_are_refused(read: Read, known: Kn
     assert found.primary.text == "2 models, 1 at once"
     (sums,) = found.sums
     assert (sums.unit, sums.excess) == (Unit.MODELS, 1)
-    assert [(term.name, term.amount, term.span and term.span.line) for term in sums.needed] == [("a", 1, 6), ("b", 1, 7)]
+    assert [(term.name, term.amount, term.span and term.span.line) for term in sums.needed] == [
+        ("a", 1, 6),
+        ("b", 1, 7),
+    ]
     assert [(term.name, term.amount, term.span and term.span.line) for term in sums.available] == [("at once", 1, 4)]
 
 

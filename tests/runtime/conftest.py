@@ -114,6 +114,7 @@ class Engine:
         self.starts = self.stops = self.hits = 0
         self.seen: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.loaded, self.go_on = asyncio.Event(), asyncio.Event()
         self.loaded.set()
@@ -203,7 +204,8 @@ class Engine:
         self.hits += 1
         self.bodies.append(await request.read())
         self.headers.append(request.headers)
-        body = json.loads(self.bodies[-1])
+        self.paths.append(request.path)
+        body = json.loads(self.bodies[-1]) if request.content_type == "application/json" else {}
         self.seen.append(body)
         self.hit.set()
         if self.dies_before_answer:

@@ -295,3 +295,26 @@ def test_what_an_effect_says_comes_after_the_effects_beside_it(route: Make, tabl
         await drive.close()
 
     play(story())
+
+
+@pytest.mark.parametrize("later_s", [1.0, -86_400.0], ids=["file lost", "clock set back"])
+def test_tokens_grow_also_where_no_lease_is_left_to_tell_them(
+    route: Make, table: Make, play: Play, tmp_path: Path, later_s: float
+) -> None:
+    async def token(ledger: Ledger) -> int:
+        drive = Drive(table(route("a", 1, gpu_mib={"0": 8000}), **CARD), {}, ledger=ledger, kept=ledger.open())
+        await drive.open()
+        held = await leased(drive, ask("job"))
+        await drive.leases.ask(Release("c", held.id, held.token))
+        while drive.state.leases:  # noqa: ASYNC110 - the inside of the scheduler has no event
+            await asyncio.sleep(0)
+        await drive.close()
+        ledger.close()
+        return held.token
+
+    async def story() -> None:
+        first = await token(Ledger(tmp_path, wall=lambda: 1_800_000_000.0))
+        folder = tmp_path / "another" if later_s > 0 else tmp_path
+        assert await token(Ledger(folder, wall=lambda: 1_800_000_000.0 + later_s)) > first
+
+    play(story())

@@ -31,7 +31,7 @@ from imageworks.runtime.residency import LAW, Machine, Spec
 from imageworks.runtime.scheduler import State, backoff_s, initial, next_deadline, step
 
 LATER = 1000.0
-OVERTAKES = 16
+OVERTAKES = 32
 
 
 def plain(effects: tuple[Effect, ...]) -> list[Effect]:
@@ -344,5 +344,5 @@ def test_the_table_of_lives_has_no_way_around_stopping() -> None:
         "reclaiming",
         "quarantined",
     }
-    assert {before for (before, _), after in law.items() if after == "reclaiming"} == {"stopping", "quarantined"}
+    assert {before for (before, _), after in law.items() if after == "reclaiming"} == {"stopping"}
     assert {before for (before, _), after in law.items() if after == "ready"} == {"starting", "waking"}

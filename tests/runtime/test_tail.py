@@ -45,3 +45,39 @@ def test_what_cannot_be_read_is_unknown_and_no_error(body: bytes) -> None:
 
 def test_an_answer_without_usage_has_none_and_not_zero() -> None:
     assert facts_of(b'{"choices":[{"finish_reason":"length"}]}') == Facts(finish_reason="length")
+
+
+ANTHROPIC = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9,"cache_read_input_tokens":4}}}\n\n'
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"hi"}}\n\n'
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":3}}\n\n'
+)
+RESPONSES = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n'
+    b'event: response.completed\ndata: {"type":"response.completed","response":{"status":"completed","usage":{"input_tokens":9,'
+    b'"output_tokens":3,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":1}}}}\n\n'
+)
+
+
+def test_every_dialect_says_what_was_used_and_why_it_ended() -> None:
+    tail = Tail()
+    tail.feed(ANTHROPIC)
+    assert tail.facts() == Facts(tokens_in=9, tokens_cached=4, tokens_out=3, finish_reason="length")
+    tail = Tail()
+    tail.feed(RESPONSES)
+    assert tail.facts() == Facts(tokens_in=9, tokens_cached=4, tokens_out=3, tokens_reasoning=1, finish_reason="stop")
+    whole = facts_of(b'{"type":"message","stop_reason":"tool_use","usage":{"input_tokens":2,"output_tokens":1}}')
+    assert whole == Facts(tokens_in=2, tokens_out=1, finish_reason="tool_calls")
+
+
+def test_the_end_of_a_stream_is_known_in_every_dialect() -> None:
+    for stream, end in (
+        (STREAM.removesuffix(b"data: [DONE]\n\n"), b"data: [DONE]\n\n"),
+        (ANTHROPIC, b'event: message_stop\ndata: {"type":"message_stop"}\n\n'),
+        (RESPONSES[: RESPONSES.rindex(b"event:")], RESPONSES[RESPONSES.rindex(b"event:") :]),
+    ):
+        tail = Tail()
+        tail.feed(stream)
+        assert not tail.ended()
+        tail.feed(end)
+        assert tail.ended()

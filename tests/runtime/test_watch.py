@@ -139,6 +139,18 @@ def test_a_process_that_is_gone_is_not_looked_at() -> None:
     play(story())
 
 
+def test_a_model_that_sleeps_is_watched_but_not_looked_at() -> None:
+    async def story() -> None:
+        drive, model = Drive("a", "b"), Model()
+        drive.state.slots["a"].residency, drive.state.slots["b"].residency = "asleep", "stopping"
+        watch = Watch(drive, {"a": model, "b": model}, {}, 0.0)
+        await rounds(watch, 2)
+        assert drive.asked == ["a 1"] * 2
+        assert model.looks == 0, "a look could wake it"
+
+    play(story())
+
+
 def test_a_look_that_hangs_delays_nobody_and_ends_with_the_watch() -> None:
     async def story() -> None:
         drive, stuck, well = Drive("a", "b"), Model(hangs=asyncio.Event()), Model()
@@ -166,6 +178,23 @@ def test_a_request_that_was_never_heard_of_costs_one_token_and_clears_the_doubt(
         drive.progress.asked("a")
         await rounds(watch, FALL)
         assert drive.said == [ev.Died("a", "its health endpoint answers, but it computes no token")]
+
+    play(story())
+
+
+def test_a_round_that_breaks_is_not_the_last() -> None:
+    class Breaking(Drive):
+        async def report_dead(self, model: str, looks: int = 20) -> bool:
+            await super().report_dead(model, looks)
+            raise RuntimeError("nobody thought of this")
+
+    async def story() -> None:
+        drive = Breaking("a")
+        task = asyncio.create_task(Watch(drive, {"a": Model()}, {}, 0.0).run())
+        while len(drive.asked) < 3:  # noqa: ASYNC110 - the rounds have no event
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     play(story())
 

@@ -73,7 +73,8 @@ def test_every_shipped_unit_is_hardened(profile: str, tool: Callable[[str], str]
     units = sorted((ROOT / "generated" / profile / "systemd").glob("*.service"))
     levels = exposures(tool("systemd-analyze"), *units)
     on_gpu = {unit.stem for unit in units if "DeviceAllow=char-nvidia rw" in unit.read_text("utf-8")}
-    assert "imageworks-proxy" in levels.keys() - on_gpu
+    # where there is a GPU the proxy measures its memory, so it must see the device
+    assert ("imageworks-proxy" in on_gpu) == (profile != "development")
     assert {name: level for name, level in levels.items() if level > (2.0 if name in on_gpu else 1.2)} == {}
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_12gb: fits one GPU of compact_12gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:d758ae870b77729f40fb4282da2c94f6f5a90479548cac12b2b23e5820065a30, stack.yaml:133
+# plan sha256:2c1915ec6d119f40bcdd377c62fd5c5511e85508b59a5adffb93062a631b6c60, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

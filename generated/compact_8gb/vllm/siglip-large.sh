@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_8gb: fits one GPU of compact_8gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:4a4e4e6145529e0cd380acd6d7cae2f5d4c6cb0ee7b313253585c5d02a06b0d3, stack.yaml:133
+# plan sha256:76b598cedb55d92db5116acd39f27e18a21986c1cde82f78439b60c06f0d0de7, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

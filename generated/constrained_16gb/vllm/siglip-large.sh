@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on constrained_16gb: fits one GPU of constrained_16gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:6f24250a74b79c7736a4e0f880f9f04319a025c2ea3ad7ce75ce9d34b34f1739, stack.yaml:133
+# plan sha256:aa8d74037b870a003cef9083e19cce59fdb9fdd573d08b6abd3b4b4efbff7061, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

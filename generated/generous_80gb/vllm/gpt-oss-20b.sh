@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on generous_80gb: fits one GPU of generous_80gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:87fc16c08b58f60acd8558c3bc53024407d750cbc74eea950739fb930b6443cb, stack.yaml:123
+# plan sha256:b13feed36ab34eec8088188d790e72a5e4f6437dc35414b6ff43f729235f690f, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

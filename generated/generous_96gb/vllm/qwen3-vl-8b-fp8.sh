@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on generous_96gb: fits one GPU of generous_96gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:3aa60a6a792b7ac2e0ae0c2763e3a4e7075d2c4c56d2380b0a013b03c4adb724, stack.yaml:93
+# plan sha256:df187937fce2ac8bc2e8ed8c5167c3fd2737f9ed9d55e072ad450327508f7d5c, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

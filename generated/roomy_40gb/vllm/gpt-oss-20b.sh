@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on roomy_40gb: fits one GPU of roomy_40gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:0fd72885500cbf81787eef0da4987388599e0efab6f35771a585373b5728f13d, stack.yaml:123
+# plan sha256:085052b3b3aec950f98e782dce5e5f878ec2963d9bc293b46b4d6b314ff2d4fd, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on roomy_40gb: fits one GPU of roomy_40gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:0fd72885500cbf81787eef0da4987388599e0efab6f35771a585373b5728f13d, stack.yaml:93
+# plan sha256:085052b3b3aec950f98e782dce5e5f878ec2963d9bc293b46b4d6b314ff2d4fd, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

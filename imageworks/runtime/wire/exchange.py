@@ -52,7 +52,7 @@ class Exchange:
                  "_parts", "_patience_s", "_pool", "_proxy", "_shaped", "_status", "_tail", "_ticket", "_unsent", "over",
                  "route")  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called in one place, for every request
         self, proxy: Proxy, pool: Pool, client: Client, job: Job, journal: Journal, ticket: str, route: Route
     ) -> None:
         self._proxy, self._pool, self._client = proxy, pool, client
@@ -100,7 +100,9 @@ class Exchange:
         pieces, number = self._shaped.pieces, self._job.id.encode()
         body = pieces[0]
         if len(pieces) == 1 and isinstance(body, bytes) and len(body) <= SEND_BYTES:
-            back.transport.write(b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, number, len(body), body))
+            back.transport.write(
+                b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, number, len(body), body)
+            )
             return
         back.sending = True
         back.transport.write(b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n" % (head, number, self._shaped.length))

@@ -23,7 +23,6 @@ from imageworks.runtime.wire.limits import (
     BODY_BYTES_PER_S,
     BODY_S,
     GRACE_S,
-    HEAD_BYTES,
     HEAD_S,
     IDLE_S,
     LINGER_BYTES,
@@ -161,8 +160,6 @@ class Front(asyncio.Protocol):
             return
         self._held, self._taken = b"", False
         try:
-            if end > HEAD_BYTES:
-                raise ApiError(431, "headers_too_large", "the headers are too long")
             head = self._head = self._edge.head(data[:end])
             self._read_body(head, data[end:] if len(data) > end else b"")
         except ApiError as error:

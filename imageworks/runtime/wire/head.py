@@ -21,7 +21,9 @@ _TOKENS = re.compile(rb"(?:" + _TOKEN + rb"|\r?\Z)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[^#]*)?", re.IGNORECASE)
-_BAD_PATH = re.compile(rb"(?://|/\.{1,2}(?:/|\Z)|[\\;#]|%(?![0-9A-Fa-f]{2})|%(?:[01][0-9A-Fa-f]|2[5eEfFdD]|3[0-9]|[46][1-9A-Fa-f]|5[0-9aAcCfF]|7[0-9aAeEfF]))")
+_BAD_PATH = re.compile(
+    rb"(?://|/\.{1,2}(?:/|\Z)|[\\;#]|%(?![0-9A-Fa-f]{2})|%(?:[01][0-9A-Fa-f]|2[5eEfFdD]|3[0-9]|[46][1-9A-Fa-f]|5[0-9aAcCfF]|7[0-9aAeEfF]))"
+)
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer trailers upgrade "
@@ -58,6 +60,8 @@ def read(head: bytes) -> Head:
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":
         raise ApiError(505, "version_refused", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if len(head) > HEAD_BYTES:
+        raise ApiError(431, "headers_too_large", "the headers are too long")
     if line.end() > LINE_BYTES:
         raise ApiError(414, "target_too_long", "the request line is too long")
     if _FIELDS.fullmatch(head, line.end()) is None:

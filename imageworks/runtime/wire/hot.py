@@ -1,6 +1,6 @@
 """Which requests can take the fast path.
 
-Owns `Hot`: the judgement is the slow path's own (`access`, `request`, `Proxy.chosen`, the scheduler), asked in the same
+Owns `Hot`: the judgement is the slow path's own (`access`, `request`, `Proxy.judge`, the scheduler), asked in the same
 order. A request that it would refuse, or that has to wait, is not refused here but given to the slow path with its
 bytes as they came, so that every refusal is said and recorded in one place.
 """
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from imageworks.contract import Route
 from imageworks.runtime.access import check_local, request_id
 from imageworks.runtime.elide import Body
+from imageworks.runtime.endpoints import Endpoint
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.request import Endpoint, parse
+from imageworks.runtime.request import parse
 from imageworks.runtime.wire.exchange import Client, Exchange
 from imageworks.runtime.wire.head import Head
 from imageworks.runtime.wire.upstream import Address, Pool, address
@@ -53,31 +54,29 @@ class Hot:
             check_local(head.host, head.origin)
             journal = Journal(request_id(head.request_id))
             request = parse(endpoint, body)
-            chosen = proxy.chosen(request)
+            chosen = proxy.judge(request, journal)
         except Exception as error:  # whatever it is, it is answered and logged on the slow path
             if not isinstance(error, ApiError):
                 LOG.warning("the fast path stumbled: %r", error)
             return None
         route = chosen.routes[chosen.names[0]]
         way = self._way(route, endpoint)
-        if way is None:
+        if way is None or not proxy.plain(request, chosen):
             return None
         ticket = f"{journal.record_id}#{next(self._numbers)}"
         job = proxy.job_of(chosen, request, journal, chosen.routes)
         if proxy.drive.try_acquire(ticket, chosen.names) is None:
             return None
-        journal.asked(request)
-        journal.resolved(chosen.resolution)
         journal.granted, journal.warm = time.monotonic(), True
         exchange = Exchange(proxy, self.pool, client, job, journal, ticket, route)
         exchange.begin(*way)
         return exchange
 
     def _way(self, route: Route, endpoint: Endpoint) -> Way | None:
-        """Where a route leads, where the fast path can go there; a remote server's key is the slow path's to keep."""
-        key = (route.id, endpoint)
+        """Where a route leads, where the fast path can go there."""
+        key = (route.url, endpoint)
         if key not in self._ways:
-            found = address(route.url) if route.key is None else None
+            found = address(route.url)
             self._ways[key] = None if found is None else (found[0], _begin(*found, endpoint))
         return self._ways[key]
 

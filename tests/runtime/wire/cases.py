@@ -59,7 +59,13 @@ PLAIN = (
     Case("an empty line before", b"\r\n" + post(), (200,), OPEN, 1),
     Case("two empty lines before", b"\r\n\r\n" + post()),
     Case("a query", post(path=CHAT + b"?a=1"), (200,), OPEN, 1),
-    Case("field names in capitals", post().upper().split(b"\r\n\r\n")[0].replace(CHAT.upper(), CHAT) + b"\r\n\r\n" + ASK, (200,), OPEN, 1),
+    Case(
+        "field names in capitals",
+        post().upper().split(b"\r\n\r\n")[0].replace(CHAT.upper(), CHAT) + b"\r\n\r\n" + ASK,
+        (200,),
+        OPEN,
+        1,
+    ),
     Case("no space after the colon", post(b"X-A:b"), (200,), OPEN, 1),
     Case("spaces around a value", post(b"X-A: \t b \t "), (200,), OPEN, 1),
     Case("an empty value", post(b"X-A:"), (200,), OPEN, 1),
@@ -106,7 +112,10 @@ REQUEST_LINES = (
 FIELDS = (
     Case("a space before the colon", post(b"X-A : b")),
     Case("a tab before the colon", post(b"X-A\t: b")),
-    Case("a space before the colon of Content-Length", post(length=False).replace(b"\r\n\r\n", b"\r\nContent-Length : 5\r\n\r\n")),
+    Case(
+        "a space before the colon of Content-Length",
+        post(length=False).replace(b"\r\n\r\n", b"\r\nContent-Length : 5\r\n\r\n"),
+    ),
     Case("a folded line", post(b"X-A: b\r\n c")),
     Case("a line folded by a tab", post(b"X-A: b\r\n\tc")),
     Case("a first line that is folded", b"GET /healthz HTTP/1.1\r\n Host: localhost\r\n\r\n"),
@@ -180,7 +189,7 @@ LENGTHS = (
     Case("chunked in HTTP/1.0", post(b"Transfer-Encoding: chunked", version=b"HTTP/1.0", length=False, body=chunks(ASK))),
     *(
         Case(f"the coding {coding.decode()!r}", post(b"Transfer-Encoding: " + coding, length=False, body=chunks(ASK)), (501,))
-        for coding in (b"identity", b"gzip", b"gzip, chunked", b"chunked, chunked", b"chunked, identity", b"xchunked", b"", b"chunked;q=1", b"\"chunked\"")
+        for coding in (b"identity", b"gzip", b"gzip, chunked", b"chunked, chunked", b"chunked, identity", b"xchunked", b"", b"chunked;q=1", b'"chunked"')
     ),
 )  # fmt: skip
 CHUNKED = (
@@ -232,7 +241,13 @@ CONNECTIONS = (
     Case("HTTP/1.0 with keep-alive", post(b"Connection: keep-alive", version=b"HTTP/1.0"), (200,), OPEN, 1),
     Case("HTTP/1.0 get", get(version=b"HTTP/1.0"), (200,), CLOSED),
     Case("an upgrade to a websocket", post(b"Connection: upgrade", b"Upgrade: websocket"), (200,), OPEN, 1),
-    Case("an upgrade to HTTP/2", post(b"Connection: upgrade, http2-settings", b"Upgrade: h2c", b"HTTP2-Settings: x"), (200,), OPEN, 1),
+    Case(
+        "an upgrade to HTTP/2",
+        post(b"Connection: upgrade, http2-settings", b"Upgrade: h2c", b"HTTP2-Settings: x"),
+        (200,),
+        OPEN,
+        1,
+    ),
     Case("Host named in Connection", post(b"Connection: host"), (200,), OPEN, 1),
     Case("Content-Length named in Connection", post(b"Connection: content-length"), (200,), OPEN, 1),
     Case("Content-Type named in Connection", post(b"Connection: content-type"), (200,), OPEN, 1),
@@ -246,7 +261,9 @@ CONNECTIONS = (
     Case("an unknown model, then a post", post(body=b'{"model":"x"}') + post(), (404, 200), OPEN, 1),
     Case("a bad head, then a post", line(b"GET") + post(), (400,), CLOSED),
     Case("a bad chunk, then a post", chunked(b"xyz\r\n") + post(), (400,), CLOSED),
-    Case("a body over the limit, then a post", post(b"Content-Length: 99999999", length=False) + post(), (413,), CLOSED),
+    Case(
+        "a body over the limit, then a post", post(b"Content-Length: 99999999", length=False) + post(), (413,), CLOSED
+    ),
     Case("close, then a post that is not to be served", post(b"Connection: close") + post(), (200,), CLOSED, 1),
     Case("a smuggled request in a body", post(body=ASK[:-1] + b',"user":"GET / HTTP/1.1\\r\\n"}'), (200,), OPEN, 1),
     Case("CL.TE", post(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n" + get(b"/running"))),

@@ -184,7 +184,9 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def beds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bed, Bed]]:
     """The same proxy twice: fast, slow."""
-    made = tuple(Bed(tmp_path_factory.mktemp("bed"), fast=fast, factory=uvloop.new_event_loop) for fast in (True, False))
+    made = tuple(
+        Bed(tmp_path_factory.mktemp("bed"), fast=fast, factory=uvloop.new_event_loop) for fast in (True, False)
+    )
     yield made[0], made[1]
     for each in made:
         each.close()

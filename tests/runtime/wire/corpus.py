@@ -26,7 +26,10 @@ class Answer:
 
     def wire(self) -> tuple[bytes, ...]:
         """The response, as pieces of bytes."""
-        head = b"HTTP/1.1 %b\r\ndate: Sun, 22 Nov 2026 10:00:00 GMT\r\nserver: uvicorn\r\ncontent-type: %b\r\n" % (self.status, self.kind)
+        head = b"HTTP/1.1 %b\r\ndate: Sun, 22 Nov 2026 10:00:00 GMT\r\nserver: uvicorn\r\ncontent-type: %b\r\n" % (
+            self.status,
+            self.kind,
+        )
         if self.framing == "chunked":
             pieces = tuple(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in self.pieces if piece)
             return (head + b"Transfer-Encoding: chunked\r\n\r\n", *pieces, b"0\r\n\r\n")
@@ -36,7 +39,10 @@ class Answer:
 
 
 def delta(text: bytes, more: bytes = b"") -> bytes:
-    return b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":null%b}]}\n\n' % (text, more)
+    return (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":null%b}]}\n\n'
+        % (text, more)
+    )
 
 
 def split(data: bytes, size: int) -> tuple[bytes, ...]:
@@ -46,18 +52,35 @@ def split(data: bytes, size: int) -> tuple[bytes, ...]:
 DONE = b"data: [DONE]\n\n"
 TEXT = delta(b'"role":"assistant","content":""') + delta(b'"content":"Hello"') + delta(b'"content":" world"')
 TOOLS = (
-    delta(b'"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_a","type":"function","function":{"name":"caption","arguments":""}}]')
-    + b"".join(delta(b'"tool_calls":[{"index":0,"function":{"arguments":%b}}]' % part) for part in (b'"{\\"te"', b'"xt\\": \\"a c"', b'"at\\"}"'))
+    delta(
+        b'"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_a","type":"function","function":{"name":"caption","arguments":""}}]'
+    )
+    + b"".join(
+        delta(b'"tool_calls":[{"index":0,"function":{"arguments":%b}}]' % part)
+        for part in (b'"{\\"te"', b'"xt\\": \\"a c"', b'"at\\"}"')
+    )
     + delta(b'"content":""', b',"stop_reason":null').replace(b'"finish_reason":null', b'"finish_reason":"tool_calls"')
 )
-REASONING = b"".join(delta(b'"reasoning_content":%b' % part) for part in (b'"First"', b'", I look"', b'".\\n"')) + delta(b'"content":"{\\"looks\\": \\"like a tool call\\"}"')
+REASONING = b"".join(
+    delta(b'"reasoning_content":%b' % part) for part in (b'"First"', b'", I look"', b'".\\n"')
+) + delta(b'"content":"{\\"looks\\": \\"like a tool call\\"}"')
 USAGE = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":3,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":8}}}\n\n'
-UNICODE = "".join(f'data: {{"choices":[{{"delta":{{"content":"{text}"}}}}]}}\n\n' for text in ("é", "日本語", "😀👩‍👩‍👧", "\u202e", "ﬁ", "a\u0301")).encode()
+UNICODE = "".join(
+    f'data: {{"choices":[{{"delta":{{"content":"{text}"}}}}]}}\n\n'
+    for text in ("é", "日本語", "😀👩‍👩‍👧", "\u202e", "ﬁ", "a\u0301")
+).encode()
 LLAMA = b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"created":1,"timings":{"prompt_n":12,"cache_n":4,"predicted_n":7,"predicted_ms":3.5}}\n\n'
 OLLAMA = b'data: {"id":"chatcmpl-1","system_fingerprint":"fp_ollama","choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}\n\n'
 WHOLE = b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}],"reasoning_content":"h\xc3\xa9"},"logprobs":{"content":[{"token":"a","bytes":[97],"logprob":-0.1,"top_logprobs":[]}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
 JSON = b"application/json"
-ODD = (b": comment\n\n", b"event: message\nid: 7\nretry: 10\n", b"data: first\ndata: second\n\n", b"data:no space\r\n\r\n", b"\n\n\n", b"data: x\r\rdata: y\n")
+ODD = (
+    b": comment\n\n",
+    b"event: message\nid: 7\nretry: 10\n",
+    b"data: first\ndata: second\n\n",
+    b"data:no space\r\n\r\n",
+    b"\n\n\n",
+    b"data: x\r\rdata: y\n",
+)
 
 ANSWERS = (
     Answer("vllm text", (*split(TEXT, 175), DONE)),

@@ -28,7 +28,7 @@ def test_every_case_gets_its_answer_and_no_more_reaches_an_engine(bed: Any, wire
     bed.engine.requests.clear()
     line = wire()
     line.send(case.send)
-    found = []
+    found: list[int] = []
     for wanted in case.status:
         response = line.response(case.method)
         assert response is not None, f"{len(found)} responses, then the connection ended"
