@@ -86,11 +86,11 @@ def _front(state: State) -> list[Candidate]:
         if not still or len(lanes) > 1 or not alone.issuperset(places):
             for key, name in each.first(1 if still else LOOK):
                 found[name, lease, False] = key
-    if state.asks.keys and len(moving) < len(gpus):
+    if state.asks.keys and len(alone) < len(gpus):
         for key, name in state.asks.first(LOOK):
             found[name, None, True] = key
     for place, crowd in state.crowds.items():
-        for entry in crowd.overdue(state.queued, place, LOOK) if crowd.size and place not in moving else ():
+        for entry in crowd.overdue(state.queued, place, LOOK) if crowd.size and place not in alone else ():
             what = _what(entry)
             found[what] = min(found.get(what, LAST), (URGENT, entry.seq))
     return sorted((key, name, lease, asks) for (name, lease, asks), key in found.items())
@@ -206,8 +206,6 @@ def _place_ask(state: State, seq: int, reserved: dict[int, int]) -> None:
     need = _ask_need(asking, gpus)
     if found is FITS:
         leasing.give(state, asking, gpus)
-    elif _in_motion(state, gpus):
-        _reserve(state, reserved, need)
     elif asking.deadline > state.now:  # nobody goes for who does not wait
         if _clear(state, found, f"room for a lease of {asking.ask.owner}", asking.seq):
             asking.chosen = gpus

@@ -36,8 +36,10 @@ def end(state: State, holder: str) -> None:
 
 
 def proven(state: State, gpu: int, reading: Reading) -> list[str]:
-    """Holders whose last missing bytes this reading shows."""
-    done = []
+    """Holders whose last missing bytes this reading shows. While somebody loads there, his claim is not what he uses."""
+    done: list[str] = []
+    if state.gpus[gpu].rising_mib:
+        return done
     for holder, proof in state.proofs.items():
         if gpu in proof.missing and _shown(state, holder, proof, gpu, reading):
             proof.missing.discard(gpu)

@@ -1,4 +1,4 @@
-"""Every order of events in a small world, until nothing new comes: 2 GPUs, 2 models, 3 owners of leases.
+"""Every order of events in a small world, until nothing new comes: 2 GPUs, 1 or 2 models, 3 owners of leases.
 
 Owns the small world, its alphabet, and a breadth-first search over the scheduler itself: the specification is the code.
 Time stands still here (a lease that is not renewed is one whose holder is gone; a model that failed rests for ever), so
@@ -23,20 +23,26 @@ OWNERS = (
     LeaseAsk("qb", "b", 5, ttl_s=60.0),
     LeaseAsk("qc", "c", 5, count=2, ttl_s=60.0, priority=1),
 )
-MACHINE = Machine(
-    specs={
-        "x": Spec("x", {0: 7}, 0, FAR_S, 1),
-        "y": Spec("y", {0: 5, 1: 5}, 0, FAR_S, 1),
-    },
-    gpu_budget_mib={0: 10, 1: 10},
-    host_budget_mib=10,
-    count=2,
-    queue=8,
-    uuids={0: "GPU-0", 1: "GPU-1"},
-    min_residency_s=0.0,
-    max_overtakes=1,
-    tolerance_mib=0,
-)
+MODELS = {"y": Spec("y", {0: 5, 1: 5}, 0, FAR_S, 1), "x": Spec("x", {0: 7}, 0, FAR_S, 1)}
+
+
+def small_world(models: int = 1) -> Machine:
+    """Two GPUs of 10 MiB; one model that needs both, or a second one on the first GPU as well."""
+    return Machine(
+        specs=dict(tuple(MODELS.items())[:models]),
+        gpu_budget_mib={0: 10, 1: 10},
+        host_budget_mib=10,
+        count=2,
+        queue=8,
+        uuids={0: "GPU-0", 1: "GPU-1"},
+        min_residency_s=0.0,
+        max_overtakes=0,
+        tolerance_mib=0,
+    )
+
+
+TOLD = 40
+"""So many steps of the way to a violation are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Closure:
     violations: tuple[str, ...]
 
 
-def explore(most: int, machine: Machine = MACHINE, *, failures: bool = True) -> Closure:
+def explore(most: int, machine: Machine, *, failures: bool) -> Closure:
     """Search until closed or until `most` states are known."""
     first = scheduler.initial(machine)
     scheduler.step(first, ev.Adopt({}), 0.0)
@@ -74,10 +80,6 @@ def explore(most: int, machine: Machine = MACHINE, *, failures: bool = True) -> 
                 known.add(found)
                 waiting.append((following, depth + 1, (*path, _word(event)) if depth < TOLD else path))
     return Closure(len(known), steps, deepest, not waiting and not violations, tuple(violations))
-
-
-TOLD = 40
-"""So many steps of the way to a violation are kept."""
 
 
 def alphabet(state: State, *, failures: bool) -> Iterator[ev.Event]:

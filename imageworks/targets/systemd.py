@@ -141,7 +141,7 @@ def view(plan: Plan, program: Program) -> UnitView:
         start_timeout_s=math.ceil(model.start_timeout_s) if model else 30,
         stop_timeout_s=math.ceil(plan.stop_wait_s) + _BEYOND_STOP_S,
         system=plan.options.systemd_scope == "system",
-        gpu=bool(program.launch.slots) or (model is None and bool(plan.gpus)),  # the proxy measures their memory
+        gpu=bool(program.launch.slots) or (model is None and bool(plan.devices)),  # the proxy measures their memory
         ours=model is None or (model.backend == "llamacpp" and not program.launch.slots),
         local=_local(plan, program),
     )

@@ -21,6 +21,7 @@ from imageworks import locations
 from imageworks.commands.doctor import examine, line, summary
 from imageworks.commands.examine import gpus, machine, ports, proxy, supervision, versions
 from imageworks.commands.examine.finding import Finding
+from imageworks.commands.running import ProgramInfo
 from imageworks.hardware.nvml import Detection, Gpu
 
 CARD = Gpu("GPU-1", "NVIDIA RTX A4000", 16 << 30, (8, 6))
@@ -156,6 +157,24 @@ def test_a_path_that_is_too_long_for_a_socket_is_an_error(tmp_path: Path) -> Non
     (found,) = supervision.check(tmp_path / ("x" * 120))
     assert found.level == "error"
     assert "107 fit" in found.found
+
+
+def test_programs_that_supervisord_gave_up_are_told_with_their_log() -> None:
+    class Supervised:
+        def programs(self) -> tuple[ProgramInfo, ...]:
+            states = ("RUNNING", "FATAL", "BACKOFF", "STOPPED")
+            return tuple(ProgramInfo(f"model-{state[0].lower()}", state, 1, 0, "as it says") for state in states)
+
+        def pid(self) -> int:
+            return 7
+
+    found = list(supervision.programs(Supervised()))  # type: ignore[arg-type]
+    assert [(each.level, each.found) for each in found] == [
+        ("error", "model-f is FATAL: as it says"),
+        ("warning", "model-b is BACKOFF: as it says"),
+        ("ok", "pid 7, 1 of 4 programs run"),
+    ]
+    assert found[0].todo == "imageworks logs model-f"
 
 
 def test_processes_that_outlived_their_supervisor_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from imageworks.model.load import load
 from imageworks.model.loaded import Loaded
+from imageworks.model.vllm_table import table as vllm_table
 from imageworks.plan.ir import Plan
 from imageworks.plan.resolve import resolve
 from imageworks.source.files import MemoryFiles
@@ -329,3 +330,9 @@ def test_a_key_for_what_is_not_there_is_a_finding() -> None:
     text = HEAD + A % "" + "proxy: {auth: {keys: {me: {key: {secret: NOPE}, may: {roles: [chta], models: [b]}}}}}\n"
     outcome = load("stack.yaml", MemoryFiles({"stack.yaml": text}), "studio")
     assert sorted(item.code for item in outcome.diagnostics) == ["IW302", "IW302", "IW305"]
+
+
+def test_the_flags_that_these_keys_write_are_flags_of_the_pinned_vllm() -> None:
+    known = vllm_table("0.32.0")
+    assert known is not None
+    assert {known.find(name) is not None for name in ("enable-sleep-mode", "chat-template")} == {True}

@@ -75,7 +75,8 @@ def test_every_shipped_unit_is_hardened(profile: str, tool: Callable[[str], str]
     on_gpu = {unit.stem for unit in units if "DeviceAllow=char-nvidia rw" in unit.read_text("utf-8")}
     # where there is a GPU the proxy measures its memory, so it must see the device
     assert ("imageworks-proxy" in on_gpu) == (profile != "development")
-    assert {name: level for name, level in levels.items() if level > (2.0 if name in on_gpu else 1.2)} == {}
+    engines = {name for name in on_gpu if name.startswith("model-")}
+    assert {name: level for name, level in levels.items() if level > (2.0 if name in engines else 1.2)} == {}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_user_units_are_as_hard_as_their_manager_can_make_them(
 
 
 @pytest.mark.parametrize(
-    ("unit", "limit"), [("imageworks-proxy", 1.2), ("model-qwen3-vl-8b", 2.0), ("model-smollm2-135m", 1.2)]
+    ("unit", "limit"), [("imageworks-proxy", 1.3), ("model-qwen3-vl-8b", 2.0), ("model-smollm2-135m", 1.2)]
 )
 def test_system_units_are_hardened(
     unit: str, limit: float, make_plan: Callable[..., Plan], stack_folder: Path, tool: Callable[[str], str]
