@@ -39,6 +39,7 @@ VERBS = {
     "why": "Where a value comes from, what it stands over, and what follows from it.",
     "profile": "The hardware profiles, and which one this machine gets and why; `add` writes one for exactly it.",
     "doctor": "Check this machine: driver, ports, supervisor, leftovers, disk, limits, versions.",
+    "simulate": "Try the scheduler out: random faults, every order of events, or a recorded trace.",
     "explain": "What a diagnostic code means and how to fix it.",
     "serve": "Run the proxy itself (what supervisord and systemd start).",
 }

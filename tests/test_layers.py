@@ -34,7 +34,7 @@ EFFECTS = ("os", "io", "shutil", "tempfile", "subprocess", "socket", "time", "da
 DECIDERS = tuple(
     f"runtime.{name}"
     for name in (
-        "admission", "answer", "conversation", "history", "parameters", "pictures", "asking", "book", "canonical", "changes", "effects", "elide", "endpoints", "errors", "events", "eviction", "form", "health", "job", "lease_request", "leases", "leasing", "lives", "media", "memory", "placing", "proof", "request", "residency", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
+        "admission", "answer", "conversation", "history", "parameters", "pictures", "asking", "book", "canonical", "changes", "delta", "effects", "elide", "endpoints", "errors", "events", "eviction", "form", "health", "job", "lease_request", "leases", "leasing", "lives", "media", "memory", "placing", "proof", "request", "residency", "schemas", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
     )  # fmt: skip
 )
 # The longest matching name decides. A module that none matches is an error: new code takes a place on purpose.

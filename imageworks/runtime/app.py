@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -35,6 +35,8 @@ from imageworks.runtime.lease_views import LeaseViews
 from imageworks.runtime.ledger import Kept, Ledger, LedgerError
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
+from imageworks.runtime.reload import Reloader
+from imageworks.runtime.reload_views import ReloadViews
 from imageworks.runtime.views import Views
 from imageworks.runtime.watch import Watch
 from imageworks.runtime.wire.edge import Edge, accepting
@@ -45,13 +47,15 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 KEEPALIVE_UPSTREAM_S = 2.0
 """Below the 5 s of llama.cpp and vLLM, so that a connection they are about to close is not used again."""
+UNBOUNDED = 1 << 40
+"""aiohttp's own bound for bodies: every body comes through `wire.front`, which has the bound of the table in force."""
 FAST_PATH = "IMAGEWORKS_FAST_PATH"
 """`off` lets aiohttp serve everything: to find out whether a fault is the fast path's."""
 
 
-async def run(table: RouteTable, stack: Path, init: str, sock: socket.socket) -> int:
-    """Serve `table` on a listening socket until SIGTERM or SIGINT; the process's exit code."""
-    ending, hurry = asyncio.Event(), asyncio.Event()
+async def run(table: RouteTable, routes: Path, stack: Path, init: str, sock: socket.socket) -> int:
+    """Serve `table` on a listening socket until SIGTERM or SIGINT; the process's exit code. SIGHUP reads `routes` again."""
+    ending, hurry, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -59,13 +63,17 @@ async def run(table: RouteTable, stack: Path, init: str, sock: socket.socket) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
     ledger = Ledger(Path(locations.tokens(stack, table.roots, os.environ)["state"]))
     try:
         kept = ledger.open()
     except LedgerError as error:
         LOG.critical("%s", error)
         return 1
-    async with _proxy(table, stack, init, ledger, kept) as proxy, listening(proxy, sock) as edge:
+    async with (
+        _proxy(table, routes, stack, init, (ledger, kept)) as (proxy, reloader),
+        listening(proxy, sock, reloader=reloader) as edge,
+    ):
         LOG.info(
             "profile %s, plan %s, http://%s:%d/v1",
             table.profile,
@@ -74,7 +82,7 @@ async def run(table: RouteTable, stack: Path, init: str, sock: socket.socket) ->
             table.proxy.port,
         )
         await proxy.drive.open()
-        async with watching(proxy):
+        async with watching(proxy), _beside(reloader.whenever(asked)):
             await ending.wait()
             edge.end()
             await drain(proxy, hurry)
@@ -84,17 +92,28 @@ async def run(table: RouteTable, stack: Path, init: str, sock: socket.socket) ->
 @asynccontextmanager
 async def watching(proxy: Proxy) -> AsyncIterator[None]:
     """Inside, the health of the models is watched."""
-    task = asyncio.get_running_loop().create_task(proxy.watch.run()) if proxy.watch else None
-    try:
+    if proxy.watch is None:
         yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return
+    async with _beside(proxy.watch.run()):
+        yield
 
 
 @asynccontextmanager
-async def _proxy(table: RouteTable, stack: Path, init: str, ledger: Ledger, kept: Kept) -> AsyncIterator[Proxy]:
+async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _proxy(
+    table: RouteTable, routes: Path, stack: Path, init: str, state: tuple[Ledger, Kept]
+) -> AsyncIterator[tuple[Proxy, Reloader]]:
+    ledger, kept = state
     tokens = locations.tokens(stack, table.roots, os.environ)
     keys = read_keys(table, stack, os.environ)
     for model, reason in keys.missing.items():
@@ -109,9 +128,11 @@ async def _proxy(table: RouteTable, stack: Path, init: str, ledger: Ledger, kept
 
         drivers = Drivers(table.routes, stack, init, http, readings)
         drive = Drive(table, drivers.by_model, ledger=ledger, kept=kept, gpus=gpus, stack=stack)
-        watch = Watch(drive, drivers.by_model, drivers.elsewhere, table.policy.health_check_interval_s)
+        watch = Watch(drive, drive.lineup, drivers.elsewhere, table.policy.health_check_interval_s)
+        proxy = Proxy(drive, http, records, tokens, keys=keys, watch=watch)
+        reloader = Reloader(proxy, routes, stack, os.environ, drivers)
         try:
-            yield Proxy(drive, http, records, tokens, keys=keys, watch=watch)
+            yield proxy, reloader
         finally:
             await drive.close()
             await drivers.close()
@@ -119,9 +140,9 @@ async def _proxy(table: RouteTable, stack: Path, init: str, ledger: Ledger, kept
             ledger.close()
 
 
-def application(proxy: Proxy) -> web.Application:
-    """All endpoints of a proxy."""
-    app = web.Application(middlewares=[guard], client_max_size=proxy.table.proxy.body_limit_bytes)
+def application(proxy: Proxy, reloader: Reloader | None = None) -> web.Application:
+    """All endpoints of a proxy; without a `reloader` its table stays."""
+    app = web.Application(middlewares=[guard], client_max_size=UNBOUNDED)
     views = Views(proxy)
     for path, name in paths().items():
         app.router.add_post(path, proxy.endpoint(name))
@@ -133,6 +154,8 @@ def application(proxy: Proxy) -> web.Application:
     app.router.add_get("/readyz", views.readyz)
     app.router.add_get("/running", views.running)
     app.router.add_post("/unload", views.unload)
+    if reloader is not None:
+        app.router.add_post("/v1/reload", ReloadViews(reloader).reload)
     app.router.add_routes(LeaseViews(proxy.drive).routes())
     app.on_response_prepare.append(_unsigned)
     return app
@@ -144,10 +167,12 @@ async def _unsigned(_request: web.Request, response: web.StreamResponse) -> None
 
 
 @asynccontextmanager
-async def listening(proxy: Proxy, sock: socket.socket, *, fast: bool | None = None) -> AsyncIterator[Edge]:
+async def listening(
+    proxy: Proxy, sock: socket.socket, *, fast: bool | None = None, reloader: Reloader | None = None
+) -> AsyncIterator[Edge]:
     """Serve clients of a listening socket. `fast` None: unless switched off by FAST_PATH or impossible here."""
     # a handler whose client is gone is cancelled: only so the engine's work ends too
-    runner = web.AppRunner(application(proxy), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(application(proxy, reloader), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - set up just now
     fast = os.environ.get(FAST_PATH) != "off" if fast is None else fast

@@ -260,7 +260,7 @@ class Drive:
                 if slot is None or slot.residency not in ("ready", "asleep"):
                     return True
                 if not status.alive:
-                    reason = error_line(driver.log()) or f"its process ended by itself ({status.note})"
+                    reason = status.why(error_line(driver.log()))
                     LOG.warning("%s: died: %s", model, reason)
                     self.say(ev.Died(model, reason))
                     return True

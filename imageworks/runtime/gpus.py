@@ -85,17 +85,25 @@ class Gpus:
         except (TimeoutError, OSError, msgspec.MsgspecError) as error:
             await self._failed(error)
             return nothing
+        except asyncio.CancelledError:
+            self._drop()  # its answer is on the way, and would be taken for that of the next look
+            raise
         self._rest_s = REST_S
         self.note = answer.error
         return nothing if answer.error else self._read(answer)
 
     async def close(self) -> None:
         """End the sampler."""
+        if (process := self._drop()) is not None:
+            await process.wait()
+
+    def _drop(self) -> asyncio.subprocess.Process | None:
+        """Kill the sampler; the next look begins a new one."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+        return process
 
     async def _ask(self) -> bytes:
         if self._process is None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imageworks import locations
 from imageworks.runtime import processes
 from imageworks.runtime.leases import Holder, Lease
 from imageworks.runtime.processes import LEASE_MARK, Process
@@ -34,7 +35,8 @@ class Holders:
     """The holders of all leases; `gone` is called with a lease's id when its holder ended. `stack`: the stack's folder."""
 
     def __init__(self, gone: Callable[[str], None], stack: Path | None = None) -> None:
-        self._gone, self._stack = gone, stack
+        self._gone = gone
+        self._stack = str(locations.absolute(stack, ".")) if stack is not None else None
         self._watched: dict[str, _Watched] = {}
 
     def watch(self, lease: Lease) -> None:
@@ -90,7 +92,7 @@ class Holders:
         marks = processes.environment(pid)
         if marks.get(LEASE_MARK) in self._watched:
             return True
-        return self._stack is not None and marks.get("IMAGEWORKS_STACK") == str(self._stack)
+        return self._stack is not None and marks.get("IMAGEWORKS_STACK") == self._stack
 
     def left_of(self, lease: str) -> tuple[Holder, ...]:
         """Every process of the lease that still runs."""

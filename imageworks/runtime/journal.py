@@ -35,6 +35,8 @@ class Journal(msgspec.Struct):
     record_id: str
     begin: float = msgspec.field(default_factory=time.monotonic)
     started: float = msgspec.field(default_factory=time.time)
+    table: RouteTable | None = None
+    """The one in force when it was judged; None where it was not."""
     role: str | None = None
     route: Route | None = None
     images: int | None = None

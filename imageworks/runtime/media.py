@@ -9,7 +9,7 @@ in a text, or in a tool's arguments, is nobody's business. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,19 +17,28 @@ from imageworks.runtime.errors import ApiError
 
 SHOWN = 60
 _LINKS = ("image_url", "video_url", "audio_url", "file_url", "server_url")
+_VIDEOS = frozenset(("video", "input_video", "video_url"))
 _IMAGES = frozenset(("image", "input_image", "image_url"))
 _INSIDE = ("content", "output", "source")
 
 
-def count_images(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> int:
-    """Images in the fields of these names. Raises ApiError 400 for media by address."""
-    images = 0
+class Found(NamedTuple):
+    """How many images there are, and whether there is a video."""
+
+    images: int
+    video: bool
+
+
+def find(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> Found:
+    """Media in the fields of these names. Raises ApiError 400 for media by address."""
+    images, video = 0, False
     for name in names:
         if name in fields:
             for part in _parts(_decoded(name, fields[name])):
                 _check(name, part)
                 images += part.get("type") in _IMAGES
-    return images
+                video = video or part.get("type") in _VIDEOS or "video_url" in part
+    return Found(images, video)
 
 
 def refuse_remote(url: str | None, field: str = "messages") -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from imageworks.runtime.errors import ApiError
+from imageworks.runtime.schemas import check_pattern, check_schema
 from imageworks.runtime.table import close_names
 
 T = TypeVar("T")
@@ -84,9 +85,17 @@ _ASKED = frozenset(
         "voice",
         "speed",
         "language",
-        "prompt_embeds",
+        "output_config",
+        "context_management",
+        "cache_control",
+        "max_tool_calls",
+        "prompt_cache_retention",
+        "stream_format",
+        "timestamp_granularities",
+        "chunking_strategy",
+        "return_documents",
     ]
-) - {"prompt_embeds"}
+)
 """What OpenAI's and Anthropic's APIs and the rerank endpoint name."""
 _ENGINES = frozenset(
     [
@@ -171,6 +180,9 @@ DANGEROUS: Mapping[str, str] = {
     "api_key": "keys go into the Authorization header",
 }
 """Parameters that are refused by name, and why."""
+VIDEO = "video_url"
+"""Not a parameter but a kind of part; the stack allows it by that name."""
+_KNOWN = _ASKED | _ENGINES
 _SCHEMAS = ("tools", "functions", "response_format", "text", "guided_json", "structured_outputs", "format")
 _LISTS = ("stop_token_ids", "allowed_token_ids", "bad_words", "samplers", "guided_choice")
 _TEXTS: Any = str | list[str]
@@ -188,16 +200,23 @@ _NOT_NEGATIVE = (
 
 def check(fields: Fields, allowed: Collection[str] = (), completions: int = 4) -> None:
     """Raise ApiError 400 for the first parameter that may not pass. `allowed` are further names of the stack."""
-    for name in fields:
-        if name not in _ASKED and name not in _ENGINES and name not in allowed:
+    for name, raw in fields.items():
+        if name not in _KNOWN and name not in allowed:
             raise _refused(name)
-    for name, bound in _BOUNDS.items():
-        if name in fields:
-            bound(name, fields[name])
+        bound = _BOUNDS.get(name)
+        if bound is not None:
+            bound(name, raw)
     for name in ("n", "best_of"):
         if name in fields and (_read(name, fields[name], int) or 0) > completions:
             hint = "ask several times, or raise proxy.limits.completions_per_request"
             raise _invalid(name, f"`{name}` is at most {completions}", hint)
+
+
+def check_video(allowed: Collection[str]) -> None:
+    """Raise ApiError 400 unless the stack lets clients send video, whose decoders are the widest surface of an engine."""
+    if VIDEO not in allowed:
+        hint = f"send its frames as images; the stack may allow it: proxy.parameters.allow: [{VIDEO}]"
+        raise _invalid("messages", "video may not be sent by a client (CVE-2026-22778)", hint, "parameter_refused")
 
 
 def _refused(name: str) -> ApiError:
@@ -205,7 +224,7 @@ def _refused(name: str) -> ApiError:
     if name in DANGEROUS:
         hint = "the stack may allow it: proxy.parameters.allow"
         return _invalid(name, f"`{shown}` may not be set by a client: {DANGEROUS[name]}", hint, "parameter_refused")
-    near = close_names(name, _ASKED | _ENGINES)
+    near = close_names(name, _KNOWN)
     hint = near if near.startswith("did you") else "the stack may allow it: proxy.parameters.allow"
     return _invalid(shown, f"unknown parameter `{shown}`", hint, "unknown_parameter")
 
@@ -238,6 +257,8 @@ def _at_least_0(name: str, raw: msgspec.Raw) -> None:
 
 def _few(items: int) -> Callable[[str, msgspec.Raw], None]:
     def bound(name: str, raw: msgspec.Raw) -> None:
+        if len(memoryview(raw)) < 2 * items and name == "messages":
+            return  # too short to be too many, and its type is known to be right
         found = _read(name, raw, list[msgspec.Raw])
         if found is not None and len(found) > items:
             raise _invalid(name, f"`{name}` has {len(found)} items, at most {items} are taken")
@@ -252,6 +273,23 @@ def _stops(name: str, raw: msgspec.Raw) -> None:
         raise _invalid(name, f"`{name}` is at most {STOPS} texts of {STOP_BYTES} bytes")
 
 
+def _schema(name: str, raw: msgspec.Raw) -> None:
+    _no_longer(SCHEMA_BYTES)(name, raw)
+    check_schema(name, raw)
+
+
+def _regex(name: str, raw: msgspec.Raw) -> None:
+    _no_longer(REGEX_BYTES)(name, raw)
+    pattern = _read(name, raw, str)
+    if pattern is not None:
+        check_pattern(name, pattern)
+
+
+def _in_time(name: str, raw: msgspec.Raw) -> None:
+    if _read(name, raw, bool):
+        raise _invalid(name, "an answer in the background outlives its request", "ask for a stream instead")
+
+
 def _logprobs(name: str, raw: msgspec.Raw) -> None:
     number: Any = _read(name, raw, _TRUTH_OR_NUMBER)
     if isinstance(number, int) and not -1 < number <= TOP_LOGPROBS:
@@ -260,11 +298,12 @@ def _logprobs(name: str, raw: msgspec.Raw) -> None:
 
 _BOUNDS: Mapping[str, Callable[[str, msgspec.Raw], None]] = {
     **dict.fromkeys(_NOT_NEGATIVE, _at_least_0),
-    **dict.fromkeys(_SCHEMAS, _no_longer(SCHEMA_BYTES)),
+    **dict.fromkeys(_SCHEMAS, _schema),
     **dict.fromkeys(_LISTS, _few(LIST_ITEMS)),
     **dict.fromkeys(("stop", "stop_sequences"), _stops),
     **dict.fromkeys(("logprobs", "prompt_logprobs", "top_logprobs", "n_probs"), _logprobs),
     "messages": _few(MESSAGES),
-    "guided_regex": _no_longer(REGEX_BYTES),
+    "guided_regex": _regex,
+    "background": _in_time,
     "logit_bias": _no_longer(SCHEMA_BYTES),
 }

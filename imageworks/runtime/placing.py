@@ -117,6 +117,10 @@ def _place_model(state: State, slot: Slot, lease: str | None, reserved: dict[int
     found = plan(state, need, reserved)
     moving = _in_motion(state, slot.spec.gpu_mib)
     if found is None:
+        # somebody before it takes what it needs; who is in its way is in its way all the same
+        found = plan(state, need, {}) if reserved else None
+        if found is not None:
+            _mark(state, found, _age(state, slot, lease))
         if moving:
             _reserve(state, reserved, need)
     elif found is FITS and not moving:
@@ -155,10 +159,7 @@ def _reserve(state: State, reserved: dict[int, int], need: Need) -> None:
 def _clear(state: State, found: Plan, cause: str, mark: int, *, may: bool = True) -> bool:
     """Let the models of a plan go if all of them `may` now; else mark them with the age of who waits (0: nobody does)."""
     if found.busy or not may:
-        if mark:
-            for name, _ in found.leave:
-                state.slots[name].in_way += (mark,)
-                state.marked.append(name)
+        _mark(state, found, mark)
         if found.until is not None:
             state.timers.set("residency", found.leave[0][0], found.until)
         return False
@@ -170,6 +171,12 @@ def _clear(state: State, found: Plan, cause: str, mark: int, *, may: bool = True
             else:
                 lives.stop(state, slot, cause)
     return True
+
+
+def _mark(state: State, found: Plan, age: int) -> None:
+    for name, _ in found.leave if age else ():
+        state.slots[name].in_way += (age,)
+        state.marked.append(name)
 
 
 def _age(state: State, slot: Slot, lease: str | None) -> int:
@@ -201,6 +208,9 @@ def _place_ask(state: State, seq: int, reserved: dict[int, int]) -> None:
     choice = _choose(state, asking, reserved)
     if choice is None:
         asking.chosen = ()
+        choice = _choose(state, asking, {}) if reserved else None
+        if choice is not None:
+            _mark(state, choice[1], asking.seq)
         return
     gpus, found = choice
     need = _ask_need(asking, gpus)

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from imageworks.contract import Need, Route, expand
+from imageworks.contract import Need, Route, RouteTable, expand
 from imageworks.runtime.admission import able, here
 from imageworks.runtime.answer import headers
 from imageworks.runtime.drive import Drive
@@ -29,6 +29,8 @@ from imageworks.runtime.job import DEADLINE_S, Chosen, Job
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.keys import Keys
 from imageworks.runtime.lease_request import TOKEN_HEADER, shown_token
+from imageworks.runtime.parameters import check as check_parameters
+from imageworks.runtime.parameters import check_video
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
 from imageworks.runtime.request import Request, parse
@@ -47,7 +49,10 @@ class Working(Protocol):
 
 
 class Proxy:
-    """The serving side of one routing table. `tokens` expand the paths of needs; `ending`: SIGTERM was received."""
+    """The serving side of one routing table. `tokens` expand the paths of needs; `ending`: SIGTERM was received.
+
+    `reload_note` says what is odd about the last reload. `followers` are called after another table came into force.
+    """
 
     def __init__(
         self,
@@ -62,12 +67,21 @@ class Proxy:
     ) -> None:
         self.table, self.drive, self.ending = drive.table, drive, False
         self.watch = watch
+        self.reload_note: str | None = None
+        self.followers: list[Callable[[], None]] = []
         self.active: set[Working] = set()
         self._quiet: asyncio.Event = asyncio.Event()
         self._chosen: dict[tuple[Endpoint, str], Chosen] = {}
         self._keys = keys or Keys()
         self._forwarder = Forwarder(drive, http, self._keys)
         self._records, self._tokens, self._quiet_s = records, tokens, quiet_s
+
+    def use(self, table: RouteTable, keys: Keys) -> None:
+        """Another table is in force. What was judged by the old one and waits goes on; it is granted by the new one."""
+        self.table, self._keys, self._forwarder.keys = table, keys, keys
+        self._chosen.clear()
+        for follow in self.followers:
+            follow()
 
     def endpoint(self, name: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The handler of one endpoint."""
@@ -129,6 +143,10 @@ class Proxy:
 
         Remembered for requests without images, by endpoint and name: only what is found, so they are few.
         """
+        allowed = self.table.proxy.parameters
+        check_parameters(request.fields, allowed, self.table.proxy.completions)
+        if request.video:
+            check_video(allowed)
         key = (request.endpoint, request.model)
         found = None if request.images else self._chosen.get(key)
         if found is None:
@@ -163,6 +181,7 @@ class Proxy:
 
     def job_of(self, chosen: Chosen, request: Request, journal: Journal, routes: Mapping[str, Route]) -> Job:
         """The job of a request that `routes` may answer."""
+        journal.table = self.table
         begin = journal.begin
         until = begin + chosen.patience_s
         queue_until = min(until, begin + self.table.proxy.queue_wait_s)
@@ -209,12 +228,13 @@ class Proxy:
         """Write the line of a request, once: a client that hangs up after the last byte changes nothing any more."""
         if not journal.recorded:
             journal.close()
-            self._records.write(partial(journal.line, self.table, error, outcome))
+            self._records.write(partial(journal.line, journal.table or self.table, error, outcome))
 
     def _waiting(self, job: Job) -> str:
         model = next(iter(job.routes))
-        slot = self.drive.state.slots[model]
-        return f"waiting for {model} ({slot.residency}), {int(job.queue_until - time.monotonic())} s at most"
+        slot = self.drive.state.slots.get(model)
+        state = "not in the plan any more" if slot is None else slot.residency
+        return f"waiting for {model} ({state}), {int(job.queue_until - time.monotonic())} s at most"
 
 
 def _headers(answer: Answer) -> dict[str, str]:

@@ -18,7 +18,7 @@ from imageworks.runtime import form as forms
 from imageworks.runtime.elide import Body, Elided, Pieces, elide
 from imageworks.runtime.endpoints import ENDPOINTS, Endpoint, Serving
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.media import count_images, refuse_remote
+from imageworks.runtime.media import Found, find, refuse_remote
 
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
@@ -69,6 +69,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     images: int
     elided: Elided | None = None
     form: forms.Form | None = None
+    video: bool = False
 
 
 class Shaped(msgspec.Struct, frozen=True, gc=False):
@@ -112,8 +113,8 @@ def parse(endpoint: Endpoint, body: Body, content_type: str = "") -> Request:
         raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
     model = _model(fields)
     media = ENDPOINTS[endpoint].media
-    images = count_images(fields, media) if media else _count_images(fields)
-    return Request(endpoint, fields, model, _streams(fields), images, elided)
+    images, video = find(fields, media) if media else _find(fields)
+    return Request(endpoint, fields, model, _streams(fields), images, elided, None, video)
 
 
 def _model(fields: Fields) -> str:
@@ -143,27 +144,29 @@ def _unreadable(name: str, error: Exception) -> ApiError:
     return ApiError(400, "invalid_field", f"`{name}` cannot be read: {error}", param=name)
 
 
-def _count_images(fields: Fields) -> int:
-    images = 0
+def _find(fields: Fields) -> Found:
+    images, video = 0, False
     for message in _read(fields, "messages", _MESSAGES) or ():
         content = message.content
         if memoryview(content)[:1] not in _PLAIN:  # most messages are text, which nobody here needs decoded
-            images += _count_parts(content)
-    return images
+            found = _find_in(content)
+            images, video = images + found.images, video or found.video
+    return Found(images, video)
 
 
-def _count_parts(content: msgspec.Raw) -> int:
+def _find_in(content: msgspec.Raw) -> Found:
     try:
         parts = _CONTENT.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable("messages", error) from None
-    images = 0
+    images, video = 0, False
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, _Part):
             for link in (part.image_url, part.video_url, part.audio_url):
                 refuse_remote(link.url if isinstance(link, _Url) else link)
             images += part.image_url is not None
-    return images
+            video = video or part.video_url is not None or part.type == "video_url"
+    return Found(images, video)
 
 
 def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:

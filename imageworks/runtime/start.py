@@ -11,24 +11,31 @@ import errno
 import gc
 import importlib
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from imageworks import locations
 from imageworks.contract import ContractError, RouteTable
 from imageworks.runtime.access import is_local
 from imageworks.runtime.logsink import DroppingHandler
 from imageworks.runtime.table import load
+from imageworks.runtime.waker import stand_by
 
 BACKLOG = 4096
+SUPERVISORD = "supervisord"
 GC_THRESHOLDS = (20_000, 20, 50)
 """Requests leave no cycles behind; looking for some every 700 allocations costs a tenth of the time."""
 
 
 def serve(routes: Path, stack: Path, init: str) -> int:
     """Serve `routes` for the stack in folder `stack` until SIGTERM or SIGINT; 0 after draining, 1 when it cannot start."""
+    if init == SUPERVISORD:
+        stand_by(locations.control_socket(stack))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for a reload: too early, it asks for nothing that is not done
     logging.basicConfig(level=logging.INFO, handlers=[DroppingHandler(sys.stderr.fileno())])
     try:
         table = load(routes)
@@ -48,7 +55,7 @@ def serve(routes: Path, stack: Path, init: str) -> int:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(run(table, stack, init, sock))
+            return runner.run(run(table, routes, stack, init, sock))
 
 
 def listen(host: str, port: int) -> socket.socket:

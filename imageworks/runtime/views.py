@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from imageworks.contract import Route
+from imageworks.contract import Route, RouteTable
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.events import Unload
 from imageworks.runtime.proxy import Proxy
@@ -24,7 +24,11 @@ class Views:
     """Looks at one proxy."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self._proxy, self._table, self._drive = proxy, proxy.table, proxy.drive
+        self._proxy, self._drive = proxy, proxy.drive
+
+    @property
+    def _table(self) -> RouteTable:
+        return self._proxy.table
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """The process answers."""
@@ -51,6 +55,8 @@ class Views:
         if measuring.seen and measuring.note is not None:
             found.append(f"no model or lease gets GPU memory: it was measured and is not now: {measuring.note}")
         found += [f"GPU {gpu.slot} is lost" for gpu in self._drive.state.gpus.values() if gpu.lost]
+        if self._proxy.reload_note is not None:
+            found.append(self._proxy.reload_note)
         return found
 
     def _not_ready(self) -> str | None:
@@ -66,7 +72,7 @@ class Views:
             {
                 "running": [
                     row
-                    for name in self._table.routes
+                    for name in self._drive.state.slots  # also those that a reload took away, while they end
                     if (row := self._row(name))["state"] != "stopped" or row["waiting"]
                 ]
             }

@@ -13,8 +13,8 @@ from imageworks.runtime.residency import Machine
 from imageworks.simulation.rivals import fits
 from imageworks.simulation.trace import Job
 
-STATES = 4_000_000
-"""Larger searches are not begun."""
+STRETCHES = 1_500_000
+"""Larger searches are given up."""
 
 
 def fewest_loads(machine: Machine, jobs: Sequence[Job], overtakes: int | None) -> tuple[int, str]:
@@ -30,58 +30,59 @@ def fewest_loads(machine: Machine, jobs: Sequence[Job], overtakes: int | None) -
 
 
 def _search(asked: Sequence[str], models: Sequence[str], overtakes: int) -> int | None:
-    """Fewest stretches of one model each. A state says how many of each model were served."""
+    """Fewest stretches of one model each, breadth first; None when there are too many to look at.
+
+    A state is how many of each model were served. A stretch may end anywhere before somebody is passed too often, so from
+    the lowest count of its model at which it can begin it reaches all that a later beginning would.
+    """
     places = [[index for index, name in enumerate(asked) if name == model] for model in models]
-    later = _Later(places)
-    goal = tuple(len(each) for each in places)
-    frontier = {(tuple(0 for _ in models), -1)}
-    seen: set[tuple[tuple[int, ...], int]] = set()
+    before = [[[sum(other < place for other in others) for others in places] for place in own] for own in places]
+    totals = tuple(len(each) for each in places)
+    zero = (0,) * (len(models) - 1)
+    begin = {(model, zero): 0 for model in range(len(models))}
+    known: dict[tuple[int, tuple[int, ...]], int] = {}
     loads = 0
-    while frontier:
+    while begin and len(known) <= STRETCHES:
         loads += 1
-        following: set[tuple[tuple[int, ...], int]] = set()
-        for served, current in frontier:
-            for model in range(len(models)):
-                if model != current:
-                    following.update((state, model) for state in _stretch(served, model, later, overtakes))
-        following -= seen
-        if any(state == goal for state, _ in following):
-            return loads
-        seen |= following
-        if len(seen) > STATES:
-            return None
-        frontier = following
+        following: dict[tuple[int, tuple[int, ...]], int] = {}
+        for (model, others), lowest in begin.items():
+            reached = known.get((model, others), totals[model])
+            known[model, others] = lowest
+            served = [*others[:model], lowest, *others[model:]]
+            for count in range(lowest + 1, reached + 1):
+                served[model] = count
+                if _most_passed(before, served) > overtakes:
+                    break
+                if tuple(served) == totals:
+                    return loads
+                _go_on(served, model, totals, known, following)
+        begin = following
     return None
 
 
-def _stretch(served: tuple[int, ...], model: int, later: _Later, overtakes: int) -> list[tuple[int, ...]]:
-    """Where one stretch of a model may end: anywhere before somebody is passed too often."""
-    states = []
-    now = list(served)
-    while now[model] < len(later.places[model]):
-        now[model] += 1
-        if later.most_passed(now) > overtakes:
-            break
-        states.append(tuple(now))
-    return states
+def _go_on(
+    served: list[int],
+    ended: int,
+    totals: tuple[int, ...],
+    known: dict[tuple[int, tuple[int, ...]], int],
+    following: dict[tuple[int, tuple[int, ...]], int],
+) -> None:
+    """Stretches of the other models that can begin here, where no lower beginning is known."""
+    for model, count in enumerate(served):
+        if model != ended and count < totals[model]:
+            key = (model, (*served[:model], *served[model + 1 :]))
+            if count < known.get(key, totals[model]) and count < following.get(key, totals[model]):
+                following[key] = count
 
 
-class _Later:
-    """How often the oldest waiter of each model was passed, from the numbers of served ones."""
-
-    def __init__(self, places: Sequence[Sequence[int]]) -> None:
-        self.places = places
-        # before[a][i][b]: how many of model b came before the i-th of model a
-        self._before = [
-            [[sum(other < place for other in others) for others in places] for place in own] for own in places
-        ]
-
-    def most_passed(self, served: Sequence[int]) -> int:
-        """Of all waiting, the most often passed one's count."""
-        most = 0
-        for model, own in enumerate(self._before):
-            if served[model] < len(own):
-                before = own[served[model]]
-                passed = sum(max(0, done - earlier) for done, earlier in zip(served, before, strict=True))
-                most = max(most, passed)
-        return most
+def _most_passed(before: Sequence[Sequence[Sequence[int]]], served: Sequence[int]) -> int:
+    """Of the oldest waiters of each model, how often the most passed one was passed."""
+    most = 0
+    for own, done in zip(before, served, strict=True):
+        if done < len(own):
+            passed = 0
+            for count, earlier in zip(served, own[done], strict=True):
+                if count > earlier:
+                    passed += count - earlier
+            most = max(most, passed)
+    return most

@@ -68,6 +68,12 @@ def eventually(probe: Callable[[], Any], what: str, seconds: float = DEADLINE_S)
     return answer
 
 
+def listens(path: Path) -> bool:
+    """Does somebody accept on this unix socket? The file alone is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 class Bench:
     """One stack folder with programs, a supervisord and a proxy, all of them processes."""
 
@@ -152,7 +158,7 @@ class Bench:
         sock = self.home / "run" / "supervisor.sock"
         sock.unlink(missing_ok=True)
         self.supervisor = self.spawn(sys.executable, "-m", "supervisor.supervisord", "-c", str(path))
-        eventually(sock.exists, "supervisord listens")
+        eventually(lambda: listens(sock), "supervisord listens")
         return self.supervisor.pid
 
     def serve(

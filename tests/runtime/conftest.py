@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -29,6 +31,8 @@ from imageworks.runtime.drive import Drive
 from imageworks.runtime.keys import read as read_keys
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
+from imageworks.runtime.reload import Reloader
+from imageworks.runtime.residency import managed
 from imageworks.runtime.start import listen
 
 
@@ -88,6 +92,8 @@ def make_table(
         "queue": 16,
         "queue_wait_s": 30.0,
         "drain_s": 5.0,
+        "parameters": (),
+        "completions": 4,
     }
     settings |= {name: changes.pop(name) for name in tuple(changes) if name in settings}
     facts: dict[str, Any] = {
@@ -269,11 +275,33 @@ class Engine:
         await asyncio.sleep(0)
 
 
+class Maker:
+    """Makes engines for the routes of later tables: the one that is there where name and port are the same."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self.all = list(engines.values())
+        self.elsewhere: Mapping[str, Engine] = {}
+
+    def make(self, route: contract.Route) -> Engine | None:
+        return self.look_at(route) if managed(route) else None
+
+    def look_at(self, route: contract.Route) -> Engine:
+        port = urlsplit(route.url).port or 0
+        found = next((each for each in self.all if (each.name, each.port) == (route.id, port)), None)
+        if found is None:
+            found = Engine(route.id, port)
+            self.all.append(found)
+        return found
+
+
 class World:
     """A proxy at `url` with its engines; `lines` are the request records after `close_records`."""
 
-    def __init__(self, proxy: Proxy, engines: Mapping[str, Engine], url: str, records: RecordLog, log: Path) -> None:
+    def __init__(
+        self, proxy: Proxy, engines: Mapping[str, Engine], url: str, records: RecordLog, log: Path, maker: Maker
+    ) -> None:
         self.proxy, self.engines, self.url, self._records, self._log = proxy, engines, url, records, log
+        self.maker, self.routes = maker, log.parents[2] / "routes.json"
         self.http = aiohttp.ClientSession(url)
         self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
@@ -287,6 +315,12 @@ class World:
     async def get(self, path: str, **options: Any) -> tuple[int, Any]:
         async with self.http.get(path, **options) as answer:
             return answer.status, msgspec.json.decode(await answer.read())
+
+    async def reload(self, table: contract.RouteTable | str) -> tuple[int, Any]:
+        """Put another table there, and ask for it."""
+        self.routes.write_text(table if isinstance(table, str) else contract.to_json(table))
+        status, answer, _ = await self.post(b"", "/v1/reload")
+        return status, answer
 
     async def until(self, true: Callable[[], object]) -> None:
         """Let the loop run until something that has to happen has happened; the test's own time limit bounds it."""
@@ -317,10 +351,14 @@ async def _world(
         records = RecordLog(log)
         keys = read_keys(table, folder, environ)
         proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s, keys=keys)
-        await stack.enter_async_context(listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast))
+        maker = Maker(engines)
+        reloader = Reloader(proxy, folder / "routes.json", folder, environ, maker)
+        await stack.enter_async_context(
+            listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast, reloader=reloader)
+        )
         if opened:
             await drive.open()
-        world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log)
+        world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log, maker)
         stack.push_async_callback(world.http.close)
         stack.push_async_callback(world.client.close)
         stack.callback(records.close)
@@ -328,7 +366,7 @@ async def _world(
             yield world
         finally:
             await drive.close()
-            for engine in engines.values():
+            for engine in maker.all:
                 await engine.kill()
                 dropped = getattr(engine, "cleanup_later", None)
                 if dropped is not None:
@@ -422,8 +460,9 @@ def supervisord(stack: Path) -> Iterator[Callable[[Mapping[str, tuple[int, str]]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         started.append(process)
         end = time.monotonic() + 20
-        while not (home / "run" / "supervisor.sock").exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as probe:  # the socket's file is there a moment before anybody listens
+            while probe.connect_ex(str(home / "run" / "supervisor.sock")) and time.monotonic() < end:
+                time.sleep(0.01)
         return process.pid
 
     yield start

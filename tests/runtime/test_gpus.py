@@ -132,6 +132,23 @@ def test_a_driver_that_hangs_costs_its_readings_and_no_time_of_the_loop(
     play(story())
 
 
+def test_a_look_that_was_given_up_leaves_no_answer_for_the_next(nvml: Callable[[str], None], play: Play) -> None:
+    async def story() -> None:
+        gpus = Gpus({0: "GPU-a"})
+        nvml(TWO + "base 0 111\n")
+        await looked(gpus)
+        nvml(TWO + "base 0 222\nslow nvmlDeviceGetMemoryInfo_v2 300\n")
+        looking = asyncio.create_task(gpus.look())
+        await asyncio.sleep(0.1)  # the question is under way
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        nvml(TWO + "base 0 333\n")
+        assert (await looked(gpus)).readings[0] == Reading(24576, 333, None, {})
+        await gpus.close()
+
+    play(story())
+
+
 def test_a_crash_inside_the_library_takes_only_the_sampler(nvml: Callable[[str], None], play: Play) -> None:
     async def story() -> None:
         gpus = Gpus({0: "GPU-a"})

@@ -43,7 +43,7 @@ def test_twenty_first_requests_start_one_process(world: Make, play: Play) -> Non
 
 def test_the_engine_gets_its_own_name_and_every_other_byte_of_the_client(world: Make, play: Play) -> None:
     async def story() -> None:
-        async with world({"small": {"sampling": {"temperature": 0.25, "top_k": 40}}}) as w:
+        async with world({"small": {"sampling": {"temperature": 0.25, "top_k": 40}}}, parameters=("big",)) as w:
             odd = '[{"role":"user",  "content":"\\u00e9\\ud83d\\ude00 1.50"}]'
             body = f'{{"model":"small","messages":{odd},"top_k":7,"big":123456789012345678901234567890}}'.encode()
             assert (await w.post(body))[0] == 200

@@ -43,6 +43,13 @@ def note(file: str, text: str) -> None:
         out.write(text + "\n")
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left is no error of ours, and no line in the log."""
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -153,7 +160,7 @@ def main() -> int:
     if MODE == "portless":
         while True:
             signal.pause()
-    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    server = Server(("127.0.0.1", PORT), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write("listening\n")
     sys.stdout.flush()

@@ -43,13 +43,18 @@ class Drivers:
     ) -> None:
         self._supervisor = Supervisor(locations.control_socket(stack)) if init == SUPERVISORD else None
         self._stack, self._init, self._http, self._readings = stack, init, http, readings
-        found = {name: self._driver(route) for name, route in routes.items()}
+        found = {name: self.make(route) for name, route in routes.items()}
         self.by_model: Mapping[str, Driver] = {name: driver for name, driver in found.items() if driver is not None}
         self.elsewhere: Mapping[str, Elsewhere] = {
-            name: Elsewhere(http, routes[name]) for name, driver in found.items() if driver is None
+            name: self.look_at(routes[name]) for name, driver in found.items() if driver is None
         }
 
-    def _driver(self, route: Route) -> Driver | None:
+    def look_at(self, route: Route) -> Elsewhere:
+        """What a server that is not ours is looked at with."""
+        return Elsewhere(self._http, route)
+
+    def make(self, route: Route) -> Driver | None:
+        """The driver of a route; None for a server that is not ours."""
         if route.program is None:
             return OllamaModel(self._http, route, self._readings) if route.backend == "ollama" else None
         log = locations.program_log(self._stack, route.program)

@@ -68,4 +68,4 @@ async def _until_ready(driver: Driver) -> None:
             return
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 1.3)
-    raise _failed(driver, f"it ended without a word ({status.note})")
+    raise _failed(driver, status.why(None))

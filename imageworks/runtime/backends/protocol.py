@@ -46,10 +46,21 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`alive`: the process is there (or the model is loaded); `note` says what process control calls it."""
+    """`alive`: the process is there (or the model is loaded); `note` says what process control calls it.
+
+    `signalled`: it is gone, and a signal ended it.
+    """
 
     alive: bool
     note: str
+    signalled: bool = False
+
+    def why(self, said: str | None) -> str:
+        """Why it ended, for the user; `said` is the line of its log that speaks of an error."""
+        how = "a signal ended it, as the kernel does when memory runs out" if self.signalled else self.note
+        if said is None:
+            return f"its process ended by itself ({how})"
+        return f"{said} ({how})" if self.signalled else said
 
 
 Answering = Literal["ok", "failing", "silent", "absent"]

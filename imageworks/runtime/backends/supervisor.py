@@ -29,6 +29,8 @@ _RUNNING = frozenset({"STARTING", "RUNNING"})
 # UNKNOWN is supervisord's word for a state it lost: it is read again, as alive, until it settles
 _ALIVE = _RUNNING | {"STOPPING", "UNKNOWN"}
 _UNAUTHORIZED = 401
+_SIGNALLED = -1
+"""What supervisord gives as the exit status of a process that a signal ended (supervisor.options.decode_wait_status)."""
 
 
 class Supervisor:
@@ -107,7 +109,9 @@ class Supervised:
             info = await self._supervisor.call("getProcessInfo", self._program)
         except xmlrpc.client.Fault as fault:
             raise self._refusal(fault) from None
-        return Status(info["statename"] in _ALIVE, f"{info['statename']}: {info['description']}")
+        alive = info["statename"] in _ALIVE
+        killed = not alive and info.get("exitstatus") == _SIGNALLED
+        return Status(alive, f"{info['statename']}: {info['description']}", killed)
 
     async def _state(self, until: float) -> str:
         """The state's name; asks again up to `until` while there is no answer."""

@@ -38,7 +38,8 @@ class Edge:
 
     def __init__(self, proxy: Proxy, server: web.Server, hot: Hot | None, connections: int = CONNECTIONS) -> None:
         self.proxy, self.server, self.hot = proxy, server, hot
-        self.body_limit = proxy.table.proxy.body_limit_bytes
+        self.follow()
+        proxy.followers.append(self.follow)
         self.date = formatdate(usegmt=True).encode("ascii")
         self._connections, self._cap = dict[Front, None](), connections
         self._heads: dict[bytes, Head] = {}
@@ -46,6 +47,10 @@ class Edge:
         self.spares, self._sweeps = Spares(), 0
         self._timer: asyncio.TimerHandle | None = None
         self.ending = False
+
+    def follow(self) -> None:
+        """Another routing table is in force."""
+        self.body_limit = self.proxy.table.proxy.body_limit_bytes
 
     def now(self) -> float:
         """Monotonic seconds."""

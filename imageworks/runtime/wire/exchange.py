@@ -10,13 +10,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from imageworks.contract import Route
 from imageworks.runtime.answer import Lines, broke_off, headers, is_events, late, silent, unreachable
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.events import Finish
 from imageworks.runtime.job import Job
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.request import Shaped, shape
+from imageworks.runtime.request import Shaped
 from imageworks.runtime.tail import Tail
 from imageworks.runtime.wire import writer
 from imageworks.runtime.wire.limits import SEND_BYTES, WRITE_HIGH
@@ -45,36 +47,37 @@ class Client(Protocol):
         """The request goes the slow way after all: it was sent once, and nothing was answered."""
 
 
-class Exchange:
-    """A granted request. Ends exactly once: by the answer, a failure, `gone`, or `cancel`."""
+class Exchange(msgspec.Struct, eq=False):
+    """A granted request. Ends exactly once: by the answer, a failure, `gone`, or `cancel`. A Struct, as `runtime.job`'s."""
 
-    __slots__ = ("_back", "_begun", "_client", "_dialling", "_due", "_fields", "_given_back", "_job", "_journal", "_lines",
-                 "_parts", "_patience_s", "_pool", "_proxy", "_shaped", "_status", "_tail", "_ticket", "_unsent", "over",
-                 "route")  # fmt: skip
-
-    def __init__(  # noqa: PLR0917 - called in one place, for every request
-        self, proxy: Proxy, pool: Pool, client: Client, job: Job, journal: Journal, ticket: str, route: Route
-    ) -> None:
-        self._proxy, self._pool, self._client = proxy, pool, client
-        self._job, self._journal, self._ticket, self.route = job, journal, ticket, route
-        self._shaped: Shaped = shape(job.request, route, job.contract)
-        journal.forwarded(route, self._shaped)
-        self._patience_s = max(0.1, job.until - journal.begin)
-        self._due = job.until
-        self._back: Back | None = None
-        self._dialling: asyncio.Task[None] | None = None
-        self._unsent: list[memoryview] = []
-        self._status, self._begun, self._given_back, self.over = 0, False, False, False
-        self._fields: Fields = ()
-        self._parts: list[bytes] = []
-        self._tail: Tail | None = None
-        self._lines: Lines | None = None
-        proxy.enter(self)
+    _proxy: Proxy
+    _pool: Pool
+    _client: Client
+    _job: Job
+    _journal: Journal
+    _ticket: str
+    route: Route
+    _shaped: Shaped
+    _patience_s: float
+    _due: float
+    _back: Back | None = None
+    _dialling: asyncio.Task[None] | None = None
+    _unsent: list[memoryview] = []
+    _status: int = 0
+    _begun: bool = False
+    _given_back: bool = False
+    over: bool = False
+    _fields: Fields = ()
+    _parts: list[bytes] = []
+    _tail: Tail | None = None
+    _lines: Lines | None = None
 
     # to the engine
 
     def begin(self, where: Address, head: bytes) -> None:
         """Send the request, over an idle connection or a new one; `head` lacks only what differs between requests."""
+        self._journal.forwarded(self.route, self._shaped)
+        self._proxy.enter(self)
         back = self._pool.take(where)
         if back is not None:
             self._send(back, head)
@@ -138,7 +141,10 @@ class Exchange:
                 self._journal.first = now
             self._proxy.drive.progress.heard(self.route.id)
         if self._tail is not None:
-            self._relay(self._tail, data, ended=ended)
+            if self._begun and data and not ended:
+                self._pass(self._tail, data)
+            else:
+                self._relay(self._tail, data, ended=ended)
         elif not ended:
             self._parts.append(data)
         else:
@@ -151,6 +157,12 @@ class Exchange:
     def _whole(self, body: bytes) -> None:
         self._journal.answer, self._journal.complete = body, True
         self._client.write(self._head(b"Content-Length: %d" % len(body)) + body)
+
+    def _pass(self, tail: Tail, data: bytes) -> None:
+        """What is done for most pieces of a stream."""
+        tail.feed(data)
+        if passed := self._lines.feed(data):  # type: ignore[union-attr]
+            self._client.write(b"%x\r\n%b\r\n" % (len(passed), passed))
 
     def _relay(self, tail: Tail, data: bytes, *, ended: bool) -> None:
         assert self._lines is not None  # noqa: S101 - made together with the tail

@@ -164,6 +164,8 @@ class Front(asyncio.Protocol):
             self._read_body(head, data[end:] if len(data) > end else b"")
         except ApiError as error:
             self._refuse(error)
+        except MemoryError:
+            self._refuse(ApiError(503, "out_of_memory", "no memory for this body now", retry=True, retry_after_s=5.0))
 
     def _read_body(self, head: Head, data: bytes) -> None:
         length = head.length

@@ -19,7 +19,7 @@ from imageworks.runtime.elide import Body
 from imageworks.runtime.endpoints import Endpoint
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.journal import Journal
-from imageworks.runtime.request import parse
+from imageworks.runtime.request import parse, shape
 from imageworks.runtime.wire.exchange import Client, Exchange
 from imageworks.runtime.wire.head import Head
 from imageworks.runtime.wire.upstream import Address, Pool, address
@@ -55,20 +55,24 @@ class Hot:
             journal = Journal(request_id(head.request_id))
             request = parse(endpoint, body)
             chosen = proxy.judge(request, journal)
+            route = chosen.routes[chosen.names[0]]
+            way = self._way(route, endpoint)
+            if way is None or not proxy.plain(request, chosen):
+                return None
+            job = proxy.job_of(chosen, request, journal, chosen.routes)
+            shaped = shape(request, route, job.contract)
         except Exception as error:  # whatever it is, it is answered and logged on the slow path
             if not isinstance(error, ApiError):
                 LOG.warning("the fast path stumbled: %r", error)
             return None
-        route = chosen.routes[chosen.names[0]]
-        way = self._way(route, endpoint)
-        if way is None or not proxy.plain(request, chosen):
-            return None
         ticket = f"{journal.record_id}#{next(self._numbers)}"
-        job = proxy.job_of(chosen, request, journal, chosen.routes)
         if proxy.drive.try_acquire(ticket, chosen.names) is None:
             return None
         journal.granted, journal.warm = time.monotonic(), True
-        exchange = Exchange(proxy, self.pool, client, job, journal, ticket, route)
+        until = job.until
+        exchange = Exchange(
+            proxy, self.pool, client, job, journal, ticket, route, shaped, max(0.1, until - journal.begin), until
+        )
         exchange.begin(*way)
         return exchange
 
