@@ -36,7 +36,7 @@ KINDS = {
         "messages": [
             {
                 "role": "user",
-                "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (1 << 20)}}],
+                "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1Pe" + "A" * (1 << 20)}}],
             }
         ],
     },

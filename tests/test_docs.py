@@ -39,11 +39,16 @@ def script(name: str) -> types.ModuleType:
 
 gen_reference = script("gen_reference")
 gen_errors = script("gen_errors")
+gen_api = script("gen_api")
 terminal_svg = script("terminal_svg")
 
 
 def test_made_pages_are_current() -> None:
     assert gen_reference.main(["--check"]) == 0, "run: python scripts/gen_reference.py"
+
+
+def test_the_page_of_the_api_is_current() -> None:
+    assert gen_api.main(["--check"]) == 0, "run: python scripts/gen_api.py"
 
 
 def test_pages_of_errors_are_current() -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from imageworks.commands.running import Running
 
 WAIT_S = 30.0
+_PROXY_WORK = {
+    True: "reloading the proxy, replacing what changed, waiting for health",
+    False: "draining the proxy, restarting what changed, waiting for health",
+}
 
 
 @click.command("apply", help="Make what runs be what stack.yaml means; restart only what changed, go back on failure.")
@@ -130,21 +134,30 @@ def _change(found: Comparison, wait: float) -> int:
 
     stack = found.compiled.folder
     running, folder = Running(stack), stack / found.compiled.out / found.chosen.profile
-    known = _keep_what_serves(found, folder)
+    known, reload = _keep_what_serves(found, folder), _reloads(found)
     code = write(found.compiled, found.compiled.out, found.compiled.profiles)
     if code or all(action.verb == "keep" for action in found.actions):
         return code
     try:
-        with Step("draining the proxy, restarting what changed, waiting for health"):
-            bring_into_force(running, folder, wait)
+        with Step(_PROXY_WORK[reload]):
+            bring_into_force(running, folder, wait, reload=reload)
         kept.keep(stack, folder)
     except RolloutError as error:
-        return _go_back(running, folder, wait, error, known=known)
+        return _go_back(running, folder, wait, error, known=known, reload=reload)
     except BaseException:
-        _go_back(running, folder, wait, RolloutError("interrupted"), known=known)
+        _go_back(running, folder, wait, RolloutError("interrupted"), known=known, reload=reload)
         raise
     say(f"in force: plan {found.wanted.plan.hash[:12]}")
     return 0
+
+
+def _reloads(found: Comparison) -> bool:
+    """May the proxy stay: nothing that it was started from changes, nor its address?"""
+    from imageworks.commands.here import PROXY
+
+    (proxy,) = (action for action in found.actions if action.program == PROXY)
+    served, wanted = found.seen.served, found.wanted.plan.proxy
+    return proxy.verb in ("reload", "keep") and served is not None and served.address == (wanted.host, wanted.port)
 
 
 def _keep_what_serves(found: Comparison, folder: Path) -> bool:
@@ -160,9 +173,9 @@ def _keep_what_serves(found: Comparison, folder: Path) -> bool:
     return known
 
 
-def _go_back(running: Running, folder: Path, wait: float, error: RolloutError, *, known: bool) -> int:
+def _go_back(running: Running, folder: Path, wait: float, error: RolloutError, *, known: bool, reload: bool) -> int:
     from imageworks.commands import kept
-    from imageworks.commands.rollout import RolloutError, bring_into_force
+    from imageworks.commands.rollout import RolloutError
 
     fail(str(error), *error.then)
     if not known:
@@ -171,8 +184,20 @@ def _go_back(running: Running, folder: Path, wait: float, error: RolloutError, *
     try:
         with Step("going back to what served before"):
             kept.put_back(running.folder, folder)
-            bring_into_force(running, folder, max(wait, WAIT_S))
+            _bring_back(running, folder, max(wait, WAIT_S), reload=reload)
     except (RolloutError, OSError) as second:
         return fail(f"that failed too: {second}", *getattr(second, "then", ()), "imageworks down && imageworks up -d")
     say(f"what served before serves again; generated/{folder.name} holds its files, stack.yaml is as you left it")
     return 1
+
+
+def _bring_back(running: Running, folder: Path, wait: float, *, reload: bool) -> None:
+    """The same way back; where that fails, by a restart. Raises RolloutError."""
+    from imageworks.commands.rollout import RolloutError, bring_into_force
+
+    try:
+        bring_into_force(running, folder, wait, reload=reload)
+    except RolloutError:
+        if not reload:
+            raise
+        bring_into_force(running, folder, wait, reload=False)

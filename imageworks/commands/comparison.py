@@ -18,6 +18,7 @@ import click
 from imageworks import contract
 from imageworks.commands.actions import Action, Reason, Wanted, actions
 from imageworks.commands.console import fail
+from imageworks.commands.here import PROXY
 from imageworks.commands.inforce import Seen, observe
 from imageworks.commands.machine import ENVIRONMENT, Chosen, UnknownProfileError, choose_profile
 from imageworks.commands.pipeline import Compiled, artifacts
@@ -141,7 +142,8 @@ def _busy(found: Comparison, action: Action) -> str:
         return ""
     flying, waiting = action.load.in_flight, action.load.waiting
     drain = found.wanted.plan.proxy.drain_s
-    end = f"{flying} in flight, which may finish within {drain:g} s" if flying else ""
+    stays = action.program == PROXY and action.verb == "reload"
+    end = f"{flying} in flight, which may finish{'' if stays else f' within {drain:g} s'}" if flying else ""
     return ", " + ", ".join(filter(None, (end, f"{waiting} waiting, to be asked again" if waiting else "")))
 
 

@@ -111,6 +111,10 @@ class Running:
         while self.program(name).state == "STOPPING" and time.monotonic() < end:
             time.sleep(0.05)  # somebody else asked before us: supervisord calls that "not running"
 
+    def signal(self, name: str, signal_name: str) -> None:
+        """Send a signal (`HUP`) to a program that runs. Raises xmlrpc.client.Fault when it does not."""
+        self._call("signalProcess", name, signal_name)
+
     def reread(self) -> Reread:
         """Let supervisord read its file again; nothing is applied. Raises xmlrpc.client.Fault when it refuses the file."""
         ((added, changed, removed),) = self._call("reloadConfig")

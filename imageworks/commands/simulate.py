@@ -62,7 +62,7 @@ POLICIES = ("all", "ours", "lru", "fifo", "optimal")
     "--load-seconds", type=click.FloatRange(0), default=15.0, show_default=True, help="Where no load time is known."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     trace: Path | None, stack: Path, random_: bool, schedules: int, steps: int, seed: int, jobs: int | None,
     keep: str | None, tame: str, exhaustive: bool, models: int, failures: bool, states: int, list_invariants: bool,
     generate: str | None, images: int, every: float, profile: str | None, policy: str, load_seconds: float, form: str,
@@ -221,7 +221,7 @@ def _replay(
     from imageworks.simulation.card import one_model_card, tagger_models
     from imageworks.simulation.trace import TAGGER, personal_tagger, read
 
-    models = TAGGER
+    models: tuple[str, ...] = TAGGER
     machine = one_model_card()
     if profile is not None:
         try:

@@ -25,8 +25,16 @@ def request_id(given: str) -> str:
     return given if given and _ID.fullmatch(given) else f"{_LIFE}{next(_NUMBERS):012x}"
 
 
-def check_local(host: str, origin: str | None) -> None:
-    """Raise ApiError 403 unless both name this machine."""
+def check_local(host: str, origin: str | None, *, keyed: bool = False) -> None:
+    """Raise ApiError 403 unless both name this machine.
+
+    `keyed`: everybody shows a key, which no page of somebody else has; then a name of this machine in the network is
+    as good, and a page may only ask the host that it came from.
+    """
+    if keyed:
+        if origin is not None and not is_local(urlsplit(origin).netloc) and urlsplit(origin).netloc != host:
+            raise ApiError(403, "origin_refused", f"requests from pages of `{origin}` are refused")
+        return
     if not is_local(host):
         raise ApiError(
             403, "host_refused", f"the Host header names `{host}`", hint="use http://127.0.0.1 or http://localhost"

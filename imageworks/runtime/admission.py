@@ -27,7 +27,6 @@ def able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[R
         message = f"`{resolution.name}` has no {wanted} capability"
         raise ApiError(400, "capability_missing", message, param=param, hint=_who_can(table, str(wanted)))
     found = _serving(table, resolution, found, request)
-    _check_images(resolution, found, request)
     return found
 
 
@@ -56,7 +55,8 @@ def _who_can(table: RouteTable, capability: str) -> str:
     return f"ask for {names}" if names else f"no model of profile {table.profile} has {capability}"
 
 
-def _check_images(resolution: Resolution, routes: Iterable[Route], request: Request) -> None:
+def check_images(resolution: Resolution, routes: Iterable[Route], request: Request) -> None:
+    """Raise ApiError 400 for more images than are taken in one request, after what history drops."""
     limits = [route.images_max for route in routes if "vision" in route.capabilities]
     if resolution.contract is not None and resolution.contract.images_max is not None:
         limits = [min(limit, resolution.contract.images_max) for limit in limits]

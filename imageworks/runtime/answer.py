@@ -60,10 +60,12 @@ def is_events(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == EVENT_STREAM
 
 
-def headers(status: int, fields: Mapping[str, str], route: Route, shaped: Shaped) -> dict[str, str]:
+def headers(
+    status: int, fields: Mapping[str, str], route: Route, shaped: Shaped, told: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """What the client learns: the engine's headers that concern it, and ours. `fields` may be asked in lower case.
 
-    After a server error no retry is asked for, as tokens may be spent.
+    `told` says what was changed on the way. After a server error no retry is asked for, as tokens may be spent.
     """
     found = {name: value for name in PASSED if (value := fields.get(name.lower())) is not None}
     if status >= _SERVER_FAULT:
@@ -71,6 +73,8 @@ def headers(status: int, fields: Mapping[str, str], route: Route, shaped: Shaped
     found["x-imageworks-model"] = route.id
     if shaped.clamped:
         found["x-imageworks-clamped"] = shaped.clamped
+    if told:
+        found |= told
     return found
 
 

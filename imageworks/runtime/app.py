@@ -22,8 +22,10 @@ import aiohttp
 from aiohttp import web
 
 from imageworks import locations
-from imageworks.contract import RouteTable
+from imageworks.contract import ContractError, RouteTable
+from imageworks.runtime.api_views import describe
 from imageworks.runtime.backends.choose import Drivers
+from imageworks.runtime.conversation import Switches, switches
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.endpoints import paths
 from imageworks.runtime.events import Drain, Reading
@@ -31,6 +33,7 @@ from imageworks.runtime.gpus import Gpus, bound_cards
 from imageworks.runtime.guard import guard
 from imageworks.runtime.health_views import HealthViews
 from imageworks.runtime.keys import read as read_keys
+from imageworks.runtime.keys import read_clients
 from imageworks.runtime.lease_views import LeaseViews
 from imageworks.runtime.ledger import Kept, Ledger, LedgerError
 from imageworks.runtime.proxy import Proxy
@@ -66,12 +69,12 @@ async def run(table: RouteTable, routes: Path, stack: Path, init: str, sock: soc
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     ledger = Ledger(Path(locations.tokens(stack, table.roots, os.environ)["state"]))
     try:
-        kept = ledger.open()
-    except LedgerError as error:
+        kept, switched = ledger.open(), switches(os.environ)
+    except (LedgerError, ContractError) as error:
         LOG.critical("%s", error)
         return 1
     async with (
-        _proxy(table, routes, stack, init, (ledger, kept)) as (proxy, reloader),
+        _proxy(table, routes, stack, init, (ledger, kept), switched) as (proxy, reloader),
         listening(proxy, sock, reloader=reloader) as edge,
     ):
         LOG.info(
@@ -111,7 +114,7 @@ async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _proxy(
-    table: RouteTable, routes: Path, stack: Path, init: str, state: tuple[Ledger, Kept]
+    table: RouteTable, routes: Path, stack: Path, init: str, state: tuple[Ledger, Kept], switched: Switches
 ) -> AsyncIterator[tuple[Proxy, Reloader]]:
     ledger, kept = state
     tokens = locations.tokens(stack, table.roots, os.environ)
@@ -129,20 +132,24 @@ async def _proxy(
         drivers = Drivers(table.routes, stack, init, http, readings)
         drive = Drive(table, drivers.by_model, ledger=ledger, kept=kept, gpus=gpus, stack=stack)
         watch = Watch(drive, drive.lineup, drivers.elsewhere, table.policy.health_check_interval_s)
-        proxy = Proxy(drive, http, records, tokens, keys=keys, watch=watch)
+        clients = read_clients(table, stack, os.environ)
+        for name, reason in clients.missing.items():
+            LOG.warning("the key of client %s cannot be shown: %s", name, reason)
+        proxy = Proxy(drive, http, records, tokens, keys=keys, watch=watch, clients=clients, switches=switched)
         reloader = Reloader(proxy, routes, stack, os.environ, drivers)
         try:
             yield proxy, reloader
         finally:
             await drive.close()
             await drivers.close()
+            proxy.shrinker.close()
             records.close()
             ledger.close()
 
 
 def application(proxy: Proxy, reloader: Reloader | None = None) -> web.Application:
     """All endpoints of a proxy; without a `reloader` its table stays."""
-    app = web.Application(middlewares=[guard], client_max_size=UNBOUNDED)
+    app = web.Application(middlewares=[guard(proxy)], client_max_size=UNBOUNDED)
     views = Views(proxy)
     for path, name in paths().items():
         app.router.add_post(path, proxy.endpoint(name))
@@ -150,6 +157,7 @@ def application(proxy: Proxy, reloader: Reloader | None = None) -> web.Applicati
     app.router.add_get("/v1/models/health", HealthViews(proxy).health)
     app.router.add_get("/v1/models/select_by_role", views.select)
     app.router.add_get("/v1/config/profile", views.profile)
+    app.router.add_get("/openapi.json", describe)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
     app.router.add_get("/running", views.running)
@@ -172,7 +180,9 @@ async def listening(
 ) -> AsyncIterator[Edge]:
     """Serve clients of a listening socket. `fast` None: unless switched off by FAST_PATH or impossible here."""
     # a handler whose client is gone is cancelled: only so the engine's work ends too
-    runner = web.AppRunner(application(proxy, reloader), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        application(proxy, reloader), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+    )
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - set up just now
     fast = os.environ.get(FAST_PATH) != "off" if fast is None else fast

@@ -150,7 +150,7 @@ def _gpus(state: State) -> None:
     for gpu in {*state.gpus, *machine.gpu_budget_mib}:
         budget = machine.gpu_budget_mib.get(gpu, 0)
         if gpu not in state.gpus:
-            state.gpus[gpu] = Gpu(gpu, machine.uuids.get(gpu, ""), budget)
+            state.gpus[gpu] = Gpu(gpu, machine.uuids.get(gpu, ""), budget, measured=machine.measured)
             state.crowds[gpu] = Crowd()
         state.gpus[gpu].budget_mib = budget
         state.gpus[gpu].uuid = machine.uuids.get(gpu, state.gpus[gpu].uuid)

@@ -1,7 +1,7 @@
 """Keys of clients: who asks, what they may ask for, and how much.
 
 Owns identification (only hashes are kept; every key is compared, in constant time), scopes (roles, models, admin) and
-quotas (rate, tokens a day, requests at once). Pure: `now` is a monotonic time in seconds, `today` a date. Without
+quotas (rate, tokens a day, requests at once). Pure but for `today`: `now` is a monotonic time in seconds. Without
 declared keys everybody who reaches the proxy is the machine's own user; with one, everybody shows a key.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 from imageworks.contract import ClientKey
 from imageworks.runtime.errors import ApiError
@@ -53,6 +53,11 @@ class Client:
         return ApiError(403, "out_of_scope", f"key `{self.name}` may not ask for {what}", param="model", hint=hint)
 
 
+def today() -> date:
+    """The day that quotas and expiry count by: UTC."""
+    return datetime.now(UTC).date()
+
+
 def client(key: ClientKey, value: str) -> Client:
     """The client of a declared key, of whose value only a hash is kept."""
     return Client(key, _digest(value), date.fromisoformat(key.expires) if key.expires else None)
@@ -77,16 +82,26 @@ class _Use:
 class Clients:
     """All declared keys and what they have used; `missing` are those whose value is not on this machine."""
 
-    def __init__(self, clients: Sequence[Client], missing: Mapping[str, str] | None = None) -> None:
+    def __init__(self, clients: Sequence[Client] = (), missing: Mapping[str, str] | None = None) -> None:
         self._clients, self.missing = tuple(clients), dict(missing or {})
-        self._uses = {client.name: _Use(allowance=client.key.rate_per_minute or 0.0) for client in clients}
+        self._uses: dict[str, _Use] = {}
+        self._know()
+
+    def _know(self) -> None:
+        for client in self._clients:
+            self._uses.setdefault(client.name, _Use(allowance=client.key.rate_per_minute or 0.0))
+
+    def use(self, others: Clients) -> None:
+        """Other keys are declared now; what a key of the same name has used still counts."""
+        self._clients, self.missing = others._clients, others.missing
+        self._know()
 
     @property
     def required(self) -> bool:
         """Is a key wanted of everybody?"""
         return bool(self._clients or self.missing)
 
-    def identify(self, authorization: str | None, today: date) -> Client | None:
+    def identify(self, authorization: str | None, day: date) -> Client | None:
         """Whose key it is; None where no keys are declared. Raises ApiError 401."""
         if not self.required:
             return None
@@ -96,17 +111,17 @@ class Clients:
         found = [one for one in self._clients if hmac.compare_digest(one.digest, shown)]
         if not found:
             raise ApiError(401, "key_unknown", "no such key", hint=HINT)
-        if found[0].expires is not None and today > found[0].expires:
+        if found[0].expires is not None and day > found[0].expires:
             raise ApiError(401, "key_expired", f"key `{found[0].name}` expired after {found[0].expires}")
         return found[0]
 
-    def begin(self, client: Client | None, now: float, today: date) -> None:
+    def begin(self, client: Client | None, now: float, day: date) -> None:
         """Count a request that begins. Raises ApiError 429 with the number that is used up and when to come back."""
         if client is None:
             return
         use, key = self._uses[client.name], client.key
-        if use.day != today:
-            use.day, use.tokens = today, 0
+        if use.day != day:
+            use.day, use.tokens = day, 0
         if key.concurrency is not None and use.at_once >= key.concurrency:
             raise self._used_up(client, f"{use.at_once} requests at once, {key.concurrency} allowed", 1.0)
         if key.tokens_per_day is not None and use.tokens >= key.tokens_per_day:
@@ -125,6 +140,13 @@ class Clients:
 
     def _used_up(self, client: Client, told: str, retry_after_s: float) -> ApiError:
         return ApiError(429, "quota", f"key `{client.name}`: {told}", retry=True, retry_after_s=retry_after_s)
+
+    def undo(self, client: Client | None) -> None:
+        """A request that began did not come to anything, and begins again another way."""
+        if client is not None:
+            use = self._uses[client.name]
+            use.at_once -= 1
+            use.allowance += 1
 
     def end(self, client: Client | None, tokens: int | None) -> None:
         """Count a request that is over."""

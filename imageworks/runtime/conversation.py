@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -29,7 +29,8 @@ VISION_VARIABLE, REASONING_VARIABLE = "CHAT_PROXY_VISION_TRUNCATE_HISTORY", "CHA
 _ON, _OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 _SWITCHED_ON = HistoryRule(1)
 _MESSAGES = msgspec.json.Decoder(list[msgspec.Raw])
-NO_RULES = History(None, None)
+ENDPOINT = "chat/completions"
+"""The one whose conversations are changed; the others have forms of their own, and pass as they are."""
 
 
 class Shrinks(Protocol):
@@ -92,7 +93,7 @@ def wish(header: str | None) -> Wish:
 def cut(request: Request, rules: History, room: Room, *, reasons: bool) -> tuple[Request, Cut | None]:
     """The request with as much of its conversation as the rules keep, and what went; None where no rule applies."""
     rule = rules.vision if request.images else rules.reasoning if reasons else None
-    if rule is None or "messages" not in request.fields or request.endpoint != "chat/completions":
+    if rule is None or "messages" not in request.fields or request.endpoint != ENDPOINT:
         return request, None
     messages = _MESSAGES.decode(request.fields["messages"])
     hidden = request.elided
@@ -105,7 +106,7 @@ def cut(request: Request, rules: History, room: Room, *, reasons: bool) -> tuple
         return request, found
     kept = msgspec.Raw(b"[" + b",".join(bytes(message) for message in found.messages) + b"]")
     images = request.images - found.dropped_images
-    return replace(request, fields={**request.fields, "messages": kept}, images=images), found
+    return msgspec.structs.replace(request, fields={**request.fields, "messages": kept}, images=images), found
 
 
 def _hidden(raw: msgspec.Raw, elided: Elided | None) -> int:
@@ -152,7 +153,7 @@ def _link(part: dict[str, Any], url: str, elided: Elided | None) -> _Link:
 
 def has_large_images(request: Request, rule: ImageRule) -> bool:
     """Judge every image of the request: does one have to be made smaller? Raises ApiError for what is not taken."""
-    if not request.images:
+    if not request.images or request.endpoint != ENDPOINT:
         return False
     messages = msgspec.json.decode(request.fields["messages"])
     seen = [look(link.head, rule, link.rest) for link in _links(messages, request.elided)]
@@ -169,4 +170,4 @@ async def shrunk(request: Request, rule: ImageRule, shrinker: Shrinks) -> tuple[
             small = await shrinker.shrink(data, rule.max_edge_px or 0, rule.jpeg_quality)
             link.set("data:image/jpeg;base64," + base64.b64encode(small).decode("ascii"))
             count += 1
-    return replace(request, fields={**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}), count
+    return msgspec.structs.replace(request, fields={**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}), count

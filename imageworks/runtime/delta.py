@@ -14,6 +14,15 @@ from imageworks.runtime.residency import managed
 
 
 @dataclass(frozen=True, slots=True)
+class LastReload:
+    """What came of the last reload, the `number`th of this process; `failed`: why the old table is still in force."""
+
+    number: int = 0
+    failed: str | None = None
+    restart_needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """What a model's present process was begun with; `spec` None where nobody left word of it."""
 

@@ -29,7 +29,7 @@ from imageworks.runtime.performing import Performing
 from imageworks.runtime.progress import Progress
 from imageworks.runtime.residency import DOWN, machine
 from imageworks.runtime.scheduler import State, initial, next_deadline, step
-from imageworks.runtime.serving import try_grant
+from imageworks.runtime.serving import try_finish, try_grant
 from imageworks.runtime.steady import BEAT_S, SteadyClock
 from imageworks.runtime.transitions import Transitions
 
@@ -223,6 +223,13 @@ class Drive:
         self._lives[request] = (model, life, None)
         self.progress.asked(model)
         return model
+
+    def finish(self, request: str, *, ok: bool) -> None:
+        """What `try_acquire` granted is over; `ok` when the engine served it."""
+        if not self._stepping and not self._events and try_finish(self.state, request, ok=ok, now=self.clock()):
+            del self._lives[request]
+        else:
+            self.say(ev.Finish(request, ok))
 
     def current(self, request: str) -> bool:
         """Is what the request was granted still that life of the model? To be asked before the first byte goes out."""

@@ -7,31 +7,13 @@ bring back before dear (reload seconds times demand), kept ones never for anothe
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from imageworks.runtime.residency import Slot
-from imageworks.runtime.state import HALF_LIFE_S, HOST, NOTHING, State, can_sleep
+from imageworks.runtime.residency import COUNT, DOWN, HOST, Need, Slot
+from imageworks.runtime.state import HALF_LIFE_S, NOTHING, State, can_sleep
 
-COUNT = -2
-"""The pool of places among the models that may be held at once."""
 Reserved = Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What somebody needs on top of what it holds: MiB by GPU slot, `HOST` MiB, a place (`COUNT`).
-
-    `never_with` must not be loaded; `exclusive`: nothing else may be on these GPUs; `lease`: it lives in that lease;
-    `patient`: it respects the minimum residency of others.
-    """
-
-    name: str
-    pools: Mapping[int, int]
-    never_with: Collection[str] = ()
-    exclusive: bool = False
-    lease: str | None = None
-    patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +39,9 @@ class _Search:
 
 def need_of(state: State, slot: Slot, lease: str | None) -> Need:
     """What a model needs to come up, from where it is now."""
+    plain = lease is None and slot.residency in DOWN
+    if plain and slot.need is not None:
+        return slot.need
     spec = slot.spec
     pools = {gpu: mib - slot.held.get(gpu, 0) for gpu, mib in spec.gpu_mib.items()}
     if lease is not None:
@@ -68,9 +53,12 @@ def need_of(state: State, slot: Slot, lease: str | None) -> Need:
             }
     pools[HOST] = spec.host_mib - slot.held_host
     pools[COUNT] = int(spec.counted) - slot.held_count
-    return Need(
+    need = Need(
         spec.id, {pool: mib for pool, mib in pools.items() if mib > 0}, state.rivals.get(spec.id, ()), lease=lease
     )
+    if plain:
+        slot.need = need
+    return need
 
 
 def available(state: State, pool: int) -> int:
@@ -88,9 +76,14 @@ def plan(state: State, need: Need, reserved: Reserved) -> Plan | None:
     must = _must_go(state, need)
     if must is None:
         return None
-    if not must and not shortage(state, need, reserved):
+    if not must and fits(state, need, reserved):
         return FITS
     return _choose(_Search(state, need, reserved), must)
+
+
+def fits(state: State, need: Need, reserved: Reserved) -> bool:
+    """Is there room for it as things are?"""
+    return all(amount + reserved.get(pool, 0) <= available(state, pool) for pool, amount in need.pools.items())
 
 
 def shortage(state: State, need: Need, reserved: Reserved, more: Reserved = NOTHING) -> dict[int, int]:
@@ -104,6 +97,8 @@ def shortage(state: State, need: Need, reserved: Reserved, more: Reserved = NOTH
 
 def _must_go(state: State, need: Need) -> list[Slot] | None:
     """Models that may not be there at all beside it; None when somebody is there who does not go."""
+    if not need.never_with and not need.exclusive:
+        return []
     must = [slot for name in sorted(need.never_with) if _there(slot := state.slots[name])]
     if any(slot.spec.kept for slot in must):
         return None

@@ -1,31 +1,52 @@
 """What every request passes before a handler sees it.
 
-Owns the middleware of aiohttp's handlers: request id, the checks of `access`, and the error shape for everything that
-is raised.
+Owns the middleware of aiohttp's handlers: request id, the checks of `access`, the client's key, the audit line of what
+changes something, and the error shape for everything that is raised.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from imageworks.runtime.access import check_local, request_id
+from imageworks.runtime.clients import Client, Clients, today
+from imageworks.runtime.endpoints import paths
 from imageworks.runtime.errors import ApiError, too_large
+
+if TYPE_CHECKING:
+    from imageworks.runtime.proxy import Proxy
 
 LOG = logging.getLogger(__name__)
 REQUEST_ID = web.RequestKey("request_id", str)
+CLIENT = web.RequestKey("client", Client)
+OPEN = frozenset({"/healthz", "/readyz"})
+"""What tells nothing but that the proxy is there: for supervisors, without a key."""
+PATHS = frozenset(paths())
+"""What asks a model; every other change is an administrator's."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+def guard(proxy: Proxy) -> Middleware:
+    """The middleware of a proxy's handlers."""
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await _guarded(proxy, request, handler)
+
+    return checked
+
+
+async def _guarded(proxy: Proxy, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Check, handle, and turn every failure into the one error shape."""
     request[REQUEST_ID] = number = request_id(request.headers.get("x-request-id", ""))
     try:
-        check_local(request.headers.get("Host", ""), request.headers.get("Origin"))
+        _check(proxy.clients, request)
         response = await handler(request)
     except ApiError as error:
         response = answer(error)
@@ -37,6 +58,20 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         response.headers["x-request-id"] = number
     return response
+
+
+def _check(clients: Clients, request: web.Request) -> None:
+    """Where it comes from, whose key it shows, and whether that may change what runs."""
+    check_local(request.headers.get("Host", ""), request.headers.get("Origin"), keyed=clients.required)
+    if request.path in OPEN:
+        return
+    client = clients.identify(request.headers.get("Authorization"), today())
+    if client is not None:
+        request[CLIENT] = client
+    if request.method != "GET" and request.path not in PATHS:
+        if client is not None:
+            client.check_admin()
+        LOG.info("audit: %s %s by %s", request.method, request.path, client.name if client else "this machine's user")
 
 
 def answer(error: ApiError) -> web.Response:

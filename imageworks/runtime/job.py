@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from imageworks.contract import RoleTable, Route
+from imageworks.contract import ImageRule, RoleTable, Route
 from imageworks.runtime.request import Request
 from imageworks.runtime.table import Resolution
 
@@ -19,18 +19,24 @@ DEADLINE_S = 600.0
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """Who could answer a kind of request by a name, best first, and how long it may take in all."""
+    """Who could answer a kind of request by a name, best first, and how long it may take in all.
+
+    `reasons`: some of them think aloud. `direct`: the fast path can reach the first of them.
+    """
 
     resolution: Resolution
     routes: Mapping[str, Route]
     names: tuple[str, ...]
     patience_s: float
+    reasons: bool
+    direct: bool
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
     """By which routes, best first, and how long it may take: `queue_until` to wait, `until` in all (monotonic clock).
 
-    `lease` is the id and token of the lease that the request shows.
+    `lease` is the id and token of the lease that the request shows. `told` are headers of the answer that say what was
+    changed; `shrink` is set where an image has to be made smaller first.
     """
 
     id: str
@@ -40,3 +46,5 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     queue_until: float
     until: float
     lease: tuple[str, int] | None = None
+    told: Mapping[str, str] = {}
+    shrink: ImageRule | None = None

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from imageworks.contract import Route, RouteTable
+from imageworks.runtime.clients import Client
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.history import Cut
 from imageworks.runtime.progress import Progress
@@ -42,8 +43,8 @@ class Journal(msgspec.Struct):
     images: int | None = None
     shrunk: int | None = None
     cut: Cut | None = None
-    client: str | None = None
-    """The name of the key that was shown."""
+    client: Client | None = None
+    """Whose key was shown, once the request counts."""
     shaped: Shaped | None = None
     granted: float | None = None
     sent: float | None = None
@@ -138,7 +139,9 @@ class Journal(msgspec.Struct):
             outcome=outcome,
             success=outcome in ("ok", "truncated"),
             params=msgspec.convert(params, Params, strict=False) if params else Params(),
-            images=Images(n=self.images),
+            images=Images(n=self.images, shrunk=self.shrunk),
+            client=self.client.name if self.client else None,
+            dropped=Dropped(self.cut.dropped, self.cut.dropped_images) if self.cut and self.cut.dropped else None,
             tokens=Tokens(*counts, "usage" if known else "unknown"),
             t=self._times(end),
             out_tok_per_s=None if self.first is None else _rate(facts.tokens_out, end - self.first),

@@ -1,4 +1,4 @@
-"""Keys of remote servers: read once when the proxy starts, sent to the server they belong to, shown to nobody.
+"""Keys of remote servers, and of clients: read once when the proxy starts, shown to nobody.
 
 Owns which routes have a usable key, the header that carries it, and its removal from what such a server answers with an
 error (some quote the key they were given). A route whose key is missing is left out; the others serve.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imageworks import credentials
 from imageworks.contract import Route, RouteTable
+from imageworks.runtime.clients import Client, Clients, client
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.table import Resolution
 
@@ -43,6 +44,18 @@ class Keys:
         hint = "; or: ".join(dict.fromkeys(self.missing[route.id] for route in resolution.routes))
         message = f"the key of the server behind `{resolution.name}` is not set on this machine"
         raise ApiError(503, "secret_missing", message, param="model", hint=hint)
+
+
+def read_clients(table: RouteTable, stack: Path, environ: Mapping[str, str]) -> Clients:
+    """The keys that clients show; of each only a hash is kept."""
+    found: list[Client] = []
+    missing: dict[str, str] = {}
+    for key in table.proxy.keys:
+        try:
+            found.append(client(key, credentials.read(key.secret, stack, environ)))
+        except credentials.SecretError as error:
+            missing[key.name] = str(error)
+    return Clients(found, missing)
 
 
 def read(table: RouteTable, stack: Path, environ: Mapping[str, str]) -> Keys:

@@ -8,13 +8,14 @@ marks them as in the way. Loads and unloads on one GPU happen one after the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from imageworks.runtime import leasing, lives
 from imageworks.runtime.asking import ask_of
 from imageworks.runtime.events import WouldBlock
-from imageworks.runtime.eviction import FITS, Need, Plan, idle, need_of, plan
-from imageworks.runtime.residency import DOWN, Slot
+from imageworks.runtime.eviction import FITS, Plan, fits, idle, need_of, plan
+from imageworks.runtime.residency import DOWN, Need, Slot
 from imageworks.runtime.serving import resting, serve
 from imageworks.runtime.state import State
 from imageworks.runtime.waiting import Asking, Key, Waiting
@@ -26,6 +27,14 @@ PASSES = 8
 URGENT, LAST = -(10**9), (10**9, 0)
 Candidate = tuple[Key, str, str | None, bool]
 """Key, model or ask, lease, is it a call for a lease?"""
+
+
+@dataclass(slots=True)
+class Turn:
+    """One look: what is reserved so far, and for each lane the plan of the first who waits for others to go."""
+
+    reserved: dict[int, int] = field(default_factory=dict)
+    plans: dict[tuple[tuple[int, ...], str | None], Plan] = field(default_factory=dict)
 
 
 def settle(state: State) -> None:
@@ -51,19 +60,20 @@ def _look(state: State) -> None:
         if name in state.slots:
             state.slots[name].in_way = ()
     if not state.draining:
-        reserved: dict[int, int] = {}
+        turn = Turn()
         for name in tuple(state.heirs):
-            _bring_heir(state, name, reserved)
+            _bring_heir(state, name, turn)
         for _, name, lease, asks in _front(state):
             if asks:
-                _place_ask(state, int(name), reserved)
+                _place_ask(state, int(name), turn)
             else:
-                _place_model(state, state.slots[name], lease, reserved)
-        _bring_residents(state, reserved)
-        _bring_back(state, reserved)
+                _place_model(state, state.slots[name], lease, turn)
+        _bring_residents(state, turn)
+        _bring_back(state, turn)
         _let_go(state)
+    state.dirty = False  # what was begun just now only takes
     for name in marked:
-        if name in state.slots and not state.slots[name].fresh:
+        if name in state.lines and name in state.slots and not state.slots[name].fresh:
             serve(state, state.slots[name])
 
 
@@ -103,7 +113,7 @@ def _what(entry: Waiting | Asking) -> tuple[str, str | None, bool]:
 # models
 
 
-def _place_model(state: State, slot: Slot, lease: str | None, reserved: dict[int, int]) -> None:
+def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> None:
     """Let a model come up for who waits for it, or make room; what it waits for is reserved."""
     if slot.residency not in DOWN and slot.residency != "asleep":
         return  # on its way up, on its way down, or up for somebody else
@@ -114,20 +124,34 @@ def _place_model(state: State, slot: Slot, lease: str | None, reserved: dict[int
     if resting(state, slot) or _shut(state, slot, lease):
         return
     need = need_of(state, slot, lease)
-    found = plan(state, need, reserved)
     moving = _in_motion(state, slot.spec.gpu_mib)
-    if found is None:
-        # somebody before it takes what it needs; who is in its way is in its way all the same
-        found = plan(state, need, {}) if reserved else None
-        if found is not None:
-            _mark(state, found, _age(state, slot, lease))
-        if moving:
-            _reserve(state, reserved, need)
-    elif found is FITS and not moving:
-        _come_up(state, slot, lease, "a request waits")
+    lane = (tuple(slot.spec.gpu_mib), lease)
+    before = turn.plans.get(lane)
+    if before is not None and not need.never_with:
+        # somebody of its lane waits already: it gets what is left, and the same models are in its way
+        found = FITS if fits(state, need, turn.reserved) else before
     else:
-        _clear(state, found, f"room for `{slot.spec.id}`", _age(state, slot, lease), may=not moving)
-        _reserve(state, reserved, need)
+        found = plan(state, need, turn.reserved)
+    if found is FITS and not moving:
+        _come_up(state, slot, lease, "a request waits")
+    elif found is None:
+        _wait_behind(state, slot, lease, need, turn)
+    else:
+        if before is None:
+            turn.plans[lane] = found
+            _clear(state, found, f"room for `{slot.spec.id}`", _age(state, slot, lease), may=not moving)
+        else:
+            _mark(state, found, _age(state, slot, lease))
+        _reserve(state, turn, need)
+
+
+def _wait_behind(state: State, slot: Slot, lease: str | None, need: Need, turn: Turn) -> None:
+    """Somebody before it takes what it needs; who is in its way is in its way all the same."""
+    found = plan(state, need, {}) if turn.reserved else None
+    if found is not None:
+        _mark(state, found, _age(state, slot, lease))
+    if _in_motion(state, slot.spec.gpu_mib):
+        _reserve(state, turn, need)
 
 
 def _come_up(state: State, slot: Slot, lease: str | None, cause: str) -> None:
@@ -150,10 +174,10 @@ def _in_motion(state: State, gpus: Iterable[int]) -> bool:
     return any(state.gpus[gpu].moving for gpu in gpus if gpu in state.gpus)
 
 
-def _reserve(state: State, reserved: dict[int, int], need: Need) -> None:
+def _reserve(state: State, turn: Turn, need: Need) -> None:
     """Nobody who comes later takes it; who wants to be alone reserves the whole GPU."""
     for pool, amount in need.pools.items():
-        reserved[pool] = reserved.get(pool, 0) + (state.gpus[pool].budget_mib if need.exclusive else amount)
+        turn.reserved[pool] = turn.reserved.get(pool, 0) + (state.gpus[pool].budget_mib if need.exclusive else amount)
 
 
 def _clear(state: State, found: Plan, cause: str, mark: int, *, may: bool = True) -> bool:
@@ -199,16 +223,16 @@ def _would_block(state: State, slot: Slot) -> None:
 # leases
 
 
-def _place_ask(state: State, seq: int, reserved: dict[int, int]) -> None:
+def _place_ask(state: State, seq: int, turn: Turn) -> None:
     """Give a lease, or make room for it."""
     asking = ask_of(state, seq)
     if state.machine.observe:
         _give_anyway(state, asking)
         return
-    choice = _choose(state, asking, reserved)
+    choice = _choose(state, asking, turn.reserved)
     if choice is None:
         asking.chosen = ()
-        choice = _choose(state, asking, {}) if reserved else None
+        choice = _choose(state, asking, {}) if turn.reserved else None
         if choice is not None:
             _mark(state, choice[1], asking.seq)
         return
@@ -221,7 +245,7 @@ def _place_ask(state: State, seq: int, reserved: dict[int, int]) -> None:
             asking.chosen = gpus
             if asking.ask.exclusive:
                 asking.evicted = (*asking.evicted, *(name for name, _ in found.leave if name not in asking.evicted))
-        _reserve(state, reserved, need)
+        _reserve(state, turn, need)
 
 
 def _ask_need(asking: Asking, gpus: tuple[int, ...]) -> Need:
@@ -229,7 +253,7 @@ def _ask_need(asking: Asking, gpus: tuple[int, ...]) -> Need:
     return Need("", dict.fromkeys(gpus, ask.mib), exclusive=ask.exclusive, patient=False)
 
 
-def _choose(state: State, asking: Asking, reserved: dict[int, int]) -> tuple[tuple[int, ...], Plan] | None:
+def _choose(state: State, asking: Asking, reserved: Mapping[int, int]) -> tuple[tuple[int, ...], Plan] | None:
     """The GPUs that would do with the least loss, and what has to go there; None where nothing would do."""
     ask = asking.ask
     if ask.gpus or asking.chosen:
@@ -248,7 +272,7 @@ def _choose(state: State, asking: Asking, reserved: dict[int, int]) -> tuple[tup
     return None if found is None else (gpus, found)
 
 
-def _plan_ask(state: State, asking: Asking, gpus: tuple[int, ...], reserved: dict[int, int]) -> Plan | None:
+def _plan_ask(state: State, asking: Asking, gpus: tuple[int, ...], reserved: Mapping[int, int]) -> Plan | None:
     """As `plan`; a GPU in motion or with another's exclusive lease is waited for."""
     if any(state.gpus[gpu].exclusive is not None or state.gpus[gpu].lost for gpu in gpus):
         return None
@@ -279,7 +303,7 @@ def _give_anyway(state: State, asking: Asking) -> None:
 # who comes without being asked for
 
 
-def _bring_heir(state: State, name: str, reserved: dict[int, int]) -> None:
+def _bring_heir(state: State, name: str, turn: Turn) -> None:
     """The model that a lease was handed to is loaded before everything else."""
     slot = state.slots.get(name)
     if (
@@ -290,12 +314,12 @@ def _bring_heir(state: State, name: str, reserved: dict[int, int]) -> None:
     ):
         del state.heirs[name]
         return
-    _place_model(state, slot, None, reserved)
+    _place_model(state, slot, None, turn)
     if slot.residency in ("starting", "waking"):
         state.heirs.pop(name, None)
 
 
-def _bring_residents(state: State, reserved: dict[int, int]) -> None:
+def _bring_residents(state: State, turn: Turn) -> None:
     """Residents come up when nobody who waits needs the memory."""
     for name in sorted(state.absent, key=state.rank.__getitem__):
         slot = state.slots[name]
@@ -303,10 +327,10 @@ def _bring_residents(state: State, reserved: dict[int, int]) -> None:
             state.slots[other].residency == "starting" for other in slot.spec.in_turn_with if other in state.slots
         )
         if not slot.dismissed and not in_turn and slot.residency in DOWN:
-            _bring(state, slot, reserved, "resident", evict=True)
+            _bring(state, slot, turn, "resident", evict=True)
 
 
-def _bring_back(state: State, reserved: dict[int, int]) -> None:
+def _bring_back(state: State, turn: Turn) -> None:
     """Models that went for an exclusive lease come back, if nobody waits for these GPUs."""
     for name in tuple(state.wishes):
         slot = state.slots.get(name)
@@ -314,15 +338,15 @@ def _bring_back(state: State, reserved: dict[int, int]) -> None:
         if slot is None or slot.residency not in DOWN or resting(state, slot) or wanted:
             if slot is None or slot.residency not in ("stopping", "reclaiming"):
                 del state.wishes[name]
-        elif _bring(state, slot, reserved, "back after a lease", evict=False):
+        elif _bring(state, slot, turn, "back after a lease", evict=False):
             state.wishes.pop(name, None)
 
 
-def _bring(state: State, slot: Slot, reserved: dict[int, int], cause: str, *, evict: bool) -> bool:
+def _bring(state: State, slot: Slot, turn: Turn, cause: str, *, evict: bool) -> bool:
     """True when it starts, or never will."""
     if resting(state, slot) or _shut(state, slot, None) or _in_motion(state, slot.spec.gpu_mib):
         return False
-    found = plan(state, need_of(state, slot, None), reserved)
+    found = plan(state, need_of(state, slot, None), turn.reserved)
     if found is FITS:
         _come_up(state, slot, None, cause)
         return True

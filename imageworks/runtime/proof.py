@@ -53,7 +53,10 @@ def _shown(state: State, holder: str, proof: Proof, gpu: int, reading: Reading) 
     book = state.gpus[gpu]
     shown = sum(_claim(state, other, gpu) for other, each in state.proofs.items() if gpu not in each.missing)
     others = book.claimed_mib - shown - _claim(state, holder, gpu)
-    allowed = others + proof.foreign.get(gpu, 0) + state.machine.tolerance_mib
+    foreign = proof.foreign.get(gpu, 0)
+    if reading.foreign_mib is not None:
+        foreign = min(foreign, reading.foreign_mib)
+    allowed = others + foreign + state.machine.tolerance_mib
     strict = proof.bounds.get(gpu)
     return reading.used_mib <= (allowed if strict is None else min(allowed, strict))
 

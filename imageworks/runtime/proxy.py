@@ -17,14 +17,18 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from imageworks.contract import Need, Route, RouteTable, expand
-from imageworks.runtime.admission import able, here
+from imageworks.contract import ImageRule, Need, Route, RouteTable, expand
+from imageworks.runtime.admission import able, check_images, here
 from imageworks.runtime.answer import headers
+from imageworks.runtime.clients import Client, Clients, today
+from imageworks.runtime.conversation import HEADER, Switches, Wish, cut, has_large_images, shrunk, wish
+from imageworks.runtime.delta import LastReload
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.endpoints import ENDPOINTS, Endpoint
 from imageworks.runtime.errors import ApiError, too_large
 from imageworks.runtime.forward import Answer, Forwarder
-from imageworks.runtime.guard import REQUEST_ID
+from imageworks.runtime.guard import CLIENT, REQUEST_ID
+from imageworks.runtime.history import Cut, Room
 from imageworks.runtime.job import DEADLINE_S, Chosen, Job
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.keys import Keys
@@ -33,10 +37,10 @@ from imageworks.runtime.parameters import check as check_parameters
 from imageworks.runtime.parameters import check_video
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
-from imageworks.runtime.request import Request, parse
+from imageworks.runtime.request import Request, max_tokens, parse
+from imageworks.runtime.shrink import Shrinker
 from imageworks.runtime.table import resolve
 from imageworks.runtime.watch import Watch
-
 
 FAST: tuple[Endpoint, ...] = ("chat/completions", "completions", "embeddings")
 
@@ -51,7 +55,7 @@ class Working(Protocol):
 class Proxy:
     """The serving side of one routing table. `tokens` expand the paths of needs; `ending`: SIGTERM was received.
 
-    `reload_note` says what is odd about the last reload. `followers` are called after another table came into force.
+    `followers` are called after another table came into force.
     """
 
     def __init__(
@@ -64,10 +68,13 @@ class Proxy:
         quiet_s: float = QUIET_S,
         keys: Keys | None = None,
         watch: Watch | None = None,
+        clients: Clients | None = None,
+        switches: Switches | None = None,
     ) -> None:
         self.table, self.drive, self.ending = drive.table, drive, False
         self.watch = watch
-        self.reload_note: str | None = None
+        self.clients, self.switches, self.shrinker = clients or Clients(), switches or Switches(), Shrinker()
+        self.last_reload = LastReload()
         self.followers: list[Callable[[], None]] = []
         self.active: set[Working] = set()
         self._quiet: asyncio.Event = asyncio.Event()
@@ -76,8 +83,9 @@ class Proxy:
         self._forwarder = Forwarder(drive, http, self._keys)
         self._records, self._tokens, self._quiet_s = records, tokens, quiet_s
 
-    def use(self, table: RouteTable, keys: Keys) -> None:
+    def use(self, table: RouteTable, keys: Keys, clients: Clients) -> None:
         """Another table is in force. What was judged by the old one and waits goes on; it is granted by the new one."""
+        self.clients.use(clients)
         self.table, self._keys, self._forwarder.keys = table, keys, keys
         self._chosen.clear()
         for follow in self.followers:
@@ -117,7 +125,9 @@ class Proxy:
         journal = Journal(http[REQUEST_ID])
         try:
             request = parse(endpoint, await self._body(http), http.headers.get("Content-Type", ""))
-            job = self.job(request, journal)
+            job = self.job(request, journal, http.get(CLIENT), wish(http.headers.get(HEADER)))
+            self.begin(journal, http.get(CLIENT))
+            job = await self._shrunk(job, journal)
             if lease := shown_token(http.headers.get(TOKEN_HEADER)):
                 job = msgspec.structs.replace(job, lease=lease)
             response = await (self._stream if request.stream else self._short)(http, job, journal)
@@ -128,6 +138,24 @@ class Proxy:
             self.record(journal, None, None if journal.complete else "refused" if self.ending else "client_abort")
             raise
         return response
+
+    def begin(self, journal: Journal, client: Client | None) -> None:
+        """The request counts for its key from now. Raises ApiError 429."""
+        if client is not None:
+            self.clients.begin(client, journal.begin, today())
+            journal.client = client
+
+    def undo(self, journal: Journal) -> None:
+        """The request goes another way, and counts there."""
+        self.clients.undo(journal.client)
+        journal.client = None
+
+    async def _shrunk(self, job: Job, journal: Journal) -> Job:
+        if job.shrink is None:
+            return job
+        request, journal.shrunk = await shrunk(job.request, job.shrink, self.shrinker)
+        told = {**job.told, "x-imageworks-images": f"shrunk={journal.shrunk}"}
+        return msgspec.structs.replace(job, request=request, told=told)
 
     async def _body(self, http: web.Request) -> bytes:
         if self.ending:
@@ -154,15 +182,19 @@ class Proxy:
             routes = {route.id: route for route in able(self.table, resolution, request)}
             start_s = max(route.start_timeout_s for route in resolution.routes)
             patience_s = resolution.contract.deadline_s if resolution.contract else DEADLINE_S + start_s
-            found = Chosen(resolution, routes, tuple(routes), patience_s)
+            reasons = any("reasoning" in route.capabilities for route in routes.values())
+            direct = next(iter(routes.values())).key is None and request.endpoint in FAST
+            found = Chosen(resolution, routes, tuple(routes), patience_s, reasons=reasons, direct=direct)
             if not request.images:
                 self._chosen[key] = found
         return found
 
-    def judge(self, request: Request, journal: Journal) -> Chosen:
+    def judge(self, request: Request, journal: Journal, client: Client | None = None) -> Chosen:
         """Every policy that looks at a request, asked on both ways. Raises ApiError for what is not to be served."""
         journal.asked(request)
         chosen = self.chosen(request)
+        if client is not None:
+            client.check(chosen.resolution.role, chosen.names)
         journal.resolved(chosen.resolution)
         journal.progress = self.drive.progress
         return chosen
@@ -172,12 +204,42 @@ class Proxy:
 
         A policy that changes messages or images, or does something while the answer passes, says no here.
         """
-        return next(iter(chosen.routes.values())).key is None and request.endpoint in FAST
+        if not chosen.direct:
+            return False
+        if not request.images and not chosen.reasons:
+            return True
+        _, found = self._cut(request, chosen)
+        check_images(chosen.resolution, chosen.routes.values(), request)
+        return not (found and found.dropped) and not has_large_images(request, self._image_rule(chosen))
 
-    def job(self, request: Request, journal: Journal) -> Job:
+    def job(
+        self,
+        request: Request,
+        journal: Journal,
+        client: Client | None = None,
+        asked: Wish = Wish(),  # noqa: B008 - frozen
+    ) -> Job:
         """Who may answer, and until when. Raises ApiError for what cannot be served."""
-        chosen = self.judge(request, journal)
-        return self.job_of(chosen, request, journal, here(request.model, chosen.routes, self.missing))
+        chosen = self.judge(request, journal, client)
+        told: dict[str, str] = {}
+        if asked.history and (request.images or chosen.reasons):
+            request, journal.cut = self._cut(request, chosen)
+            if journal.cut is not None and journal.cut.told:
+                told["x-imageworks-history"] = journal.cut.told
+        rule = self._image_rule(chosen)
+        large = asked.images and has_large_images(request, rule)
+        check_images(chosen.resolution, chosen.routes.values(), request)
+        job = self.job_of(chosen, request, journal, here(request.model, chosen.routes, self.missing))
+        return msgspec.structs.replace(job, told=told, shrink=rule if large else None)
+
+    def _cut(self, request: Request, chosen: Chosen) -> tuple[Request, Cut | None]:
+        contract = chosen.resolution.contract
+        rules = self.switches.apply(contract.history if contract else self.table.proxy.history)
+        return cut(request, rules, _room(chosen, request), reasons=chosen.reasons)
+
+    def _image_rule(self, chosen: Chosen) -> ImageRule:
+        contract = chosen.resolution.contract
+        return contract.images if contract else self.table.proxy.images
 
     def job_of(self, chosen: Chosen, request: Request, journal: Journal, routes: Mapping[str, Route]) -> Job:
         """The job of a request that `routes` may answer."""
@@ -196,7 +258,7 @@ class Proxy:
 
     async def _short(self, http: web.Request, job: Job, journal: Journal) -> web.Response:
         async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
-            response = await whole(answer, journal, _headers(answer))
+            response = await whole(answer, journal, _headers(answer, job))
         self.note(journal, answer.response.status)
         return response
 
@@ -204,7 +266,7 @@ class Proxy:
         async with Stream(http, {"x-request-id": job.id}, lambda: self._waiting(job), self._quiet_s) as stream:
             try:
                 async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
-                    response = await stream.relay(answer, journal, _headers(answer))
+                    response = await stream.relay(answer, journal, _headers(answer, job))
                 self.note(journal, answer.response.status)
             except ApiError as error:
                 await stream.end_comments()
@@ -215,7 +277,9 @@ class Proxy:
                 return stream.response
             except asyncio.CancelledError:
                 if self.ending:
-                    await stream.fail(ApiError(503, "shutting_down", "the proxy was stopped"), anthropic=_anthropic(job))
+                    await stream.fail(
+                        ApiError(503, "shutting_down", "the proxy was stopped"), anthropic=_anthropic(job)
+                    )
                 raise
         return response
 
@@ -228,6 +292,9 @@ class Proxy:
         """Write the line of a request, once: a client that hangs up after the last byte changes nothing any more."""
         if not journal.recorded:
             journal.close()
+            if journal.client is not None:
+                counted = journal.client.key.tokens_per_day is not None
+                self.clients.end(journal.client, journal.facts().total() if counted else None)
             self._records.write(partial(journal.line, journal.table or self.table, error, outcome))
 
     def _waiting(self, job: Job) -> str:
@@ -237,8 +304,19 @@ class Proxy:
         return f"waiting for {model} ({state}), {int(job.queue_until - time.monotonic())} s at most"
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    return headers(answer.response.status, answer.response.headers, answer.route, answer.shaped)
+def _room(chosen: Chosen, request: Request) -> Room:
+    """What the smallest of the models that may answer takes in one request."""
+    contract, routes = chosen.resolution.contract, chosen.routes.values()
+    images = [route.images_max for route in routes if "vision" in route.capabilities]
+    if contract is not None and contract.images_max is not None:
+        images = [min(most, contract.images_max) for most in images]
+    context = min(route.context for route in routes)
+    tokens = max(route.image_tokens for route in routes)
+    return Room(max(0, context - max_tokens(request, contract)), max(images, default=0), tokens)
+
+
+def _headers(answer: Answer, job: Job) -> dict[str, str]:
+    return headers(answer.response.status, answer.response.headers, answer.route, answer.shaped, job.told)
 
 
 def _anthropic(job: Job) -> bool:

@@ -152,6 +152,7 @@ class RecordLog:
             self._closed.wait(GATHER_S)
             self._some.clear()
             self._write_waiting()
+        self._write_waiting()  # what came between the last look and the end
 
     def _write_waiting(self) -> None:
         lines = []

@@ -39,9 +39,7 @@ async def _look(name: str, driver: Driver) -> tuple[bool, Observed | None]:
             return True, await observe(driver)
         except Exception as error:  # one driver's bug must not keep the others from serving
             if not left:
-                LOG.warning(
-                    "%s: unknown whether it runs: %s", name, error, exc_info=not isinstance(error, DriverError)
-                )
+                LOG.warning("%s: unknown whether it runs: %s", name, error, exc_info=not isinstance(error, DriverError))
             else:
                 await asyncio.sleep(AGAIN_S)
     return False, None

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +20,10 @@ from imageworks.contract import ContractError, ExecSpec, Route, RouteTable, exec
 from imageworks.runtime import processes, table
 from imageworks.runtime.access import is_local
 from imageworks.runtime.backends.protocol import Driver
-from imageworks.runtime.delta import Delta, Life, delta, obstacles
+from imageworks.runtime.clients import Clients
+from imageworks.runtime.delta import Delta, LastReload, Life, delta, obstacles
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.keys import Keys
+from imageworks.runtime.keys import Keys, read_clients
 from imageworks.runtime.keys import read as read_keys
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.residency import DOWN
@@ -52,11 +53,12 @@ class Making(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """One generation: its table, the exec specs of its programs, the keys of its servers elsewhere."""
+    """One generation: its table, the exec specs of its programs, the keys of its servers elsewhere and of clients."""
 
     table: RouteTable
     specs: Mapping[str, ExecSpec]
     keys: Keys
+    clients: Clients
 
 
 class Reloader:
@@ -87,15 +89,18 @@ class Reloader:
         """Take the file over and say what changed. Raises ApiError; then everything is as it was, and /readyz says so."""
         async with self._turn:
             LOG.info("%s asks for a reload of %s", who, self._routes)
+            last = self._proxy.last_reload
             try:
-                return await self._reload()
+                found, told = await self._reload()
             except ApiError as error:
                 serving = self._proxy.table.plan_hash[:12]
-                self._proxy.reload_note = f"the last reload failed, plan {serving} goes on: {error.message}"
-                LOG.error("%s", self._proxy.reload_note)  # noqa: TRY400 - a person's mistake, no trace of ours
+                LOG.error("no reload, plan %s goes on: %s", serving, error.message)  # noqa: TRY400 - a person's mistake
+                self._proxy.last_reload = replace(last, number=last.number + 1, failed=error.message)
                 raise
+            self._proxy.last_reload = LastReload(last.number + 1, None, found.restart_needed)
+            return told
 
-    async def _reload(self) -> Mapping[str, Any]:
+    async def _reload(self) -> tuple[Delta, Mapping[str, Any]]:
         proxy, drive = self._proxy, self._proxy.drive
         if proxy.ending:
             raise ApiError(503, "shutting_down", "the proxy is stopping")
@@ -118,8 +123,8 @@ class Reloader:
                 hint="restart the proxy",
             )
         found_delta = delta(before, files.table, self._lives(words), files.specs)
-        self._swap(found_delta, files.keys)
-        return _told(before, found_delta, files)
+        self._swap(found_delta, files)
+        return found_delta, _told(before, found_delta, files)
 
     def _lives(self, words: Mapping[str, ExecSpec]) -> Mapping[str, Life]:
         drive = self._proxy.drive
@@ -127,7 +132,7 @@ class Reloader:
         routes = {name: drive.lineup.route(name) for name in up}
         return {name: Life(route, words.get(route.program or "")) for name, route in routes.items()}
 
-    def _swap(self, found: Delta, keys: Keys) -> None:
+    def _swap(self, found: Delta, files: Files) -> None:
         """The one step."""
         proxy, drive = self._proxy, self._proxy.drive
         drivers = {}
@@ -136,12 +141,10 @@ class Reloader:
             made = newest[0] if newest is not None and newest[1] == route else self._drivers.make(route)
             if made is not None:
                 drivers[name] = made
-        proxy.use(found.table, keys)
+        proxy.use(found.table, files.keys, files.clients)
         if proxy.watch is not None:
             proxy.watch.use(self._look_at(found.table, drivers), found.table.policy.health_check_interval_s)
         drive.swap(found.table, drivers, found.outdated)
-        needed = found.restart_needed
-        proxy.reload_note = f"only a restart of the proxy changes {'; '.join(needed)}" if needed else None
         LOG.info(
             "plan %s is in force; added: %s; removed: %s; changed: %s; restarted when idle: %s; %s",
             found.table.plan_hash[:12],
@@ -149,7 +152,9 @@ class Reloader:
                 ", ".join(names) or "none"
                 for names in (found.added, found.removed, found.changed, sorted(found.outdated))
             ),
-            proxy.reload_note or "no restart needed",
+            f"only a restart changes {'; '.join(found.restart_needed)}"
+            if found.restart_needed
+            else "no restart needed",
         )
 
     def _look_at(self, new: RouteTable, drivers: Mapping[str, Driver]) -> Mapping[str, Looked]:
@@ -169,7 +174,7 @@ def read(routes: Path, stack: Path, environ: Mapping[str, str]) -> Files:
         found = table.load(routes)
         specs = _specs(routes.parent / "exec", found)
         if table.load(routes) == found:
-            return Files(found, specs, read_keys(found, stack, environ))
+            return Files(found, specs, read_keys(found, stack, environ), read_clients(found, stack, environ))
     raise ContractError(f"{routes} changes while it is read")
 
 

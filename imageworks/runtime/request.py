@@ -224,6 +224,14 @@ def _bound(
     return ", ".join(f"{name}={limit}" for name in too_many) or None
 
 
+def max_tokens(request: Request, contract: RoleTable | None) -> int:
+    """The longest answer that may come: what the client or the role bounds it to, else 0."""
+    names = ENDPOINTS[request.endpoint].limits
+    given = [value for name in names if (value := _read(request.fields, name, _COUNT)) is not None]
+    limits = [*given, *((contract.max_tokens,) if contract is not None and contract.max_tokens is not None else ())]
+    return min(limits, default=0)
+
+
 def _params(fields: Mapping[str, object]) -> dict[str, object]:
     found = {name: _number(fields[name]) for name in _RECORDED if name in fields}
     limit = next((fields[name] for name in _LIMITS if name in fields), None)

@@ -7,7 +7,7 @@ holds memory, also while it starts and stops and until its bytes are seen free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,7 +88,8 @@ class Machine:
     """Budgets and rules. `count` models may be held at once, `queue` requests may wait, and as many calls for leases.
 
     `uuids` names the GPUs. `observe`: leases are recorded and never block. `reclaim_s` bounds how long bytes may take to
-    come back; `tolerance_mib` is how much of a measured number is noise.
+    come back; `tolerance_mib` is how much of a measured number is noise. `measured`: the GPUs are read, so nothing is
+    granted on one before its first reading.
     """
 
     specs: Mapping[str, Spec]
@@ -104,6 +105,27 @@ class Machine:
     lease_ttl_s: float = 60.0
     reclaim_s: float = 30.0
     tolerance_mib: int = 256
+    measured: bool = False
+
+
+HOST, COUNT = -1, -2
+"""Pools beside the GPUs: host memory, and places among the models that may be held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What somebody needs on top of what it holds: MiB by GPU slot, `HOST` MiB, a place (`COUNT`).
+
+    `never_with` must not be loaded; `exclusive`: nothing else may be on these GPUs; `lease`: it lives in that lease;
+    `patient`: it respects the minimum residency of others.
+    """
+
+    name: str
+    pools: Mapping[int, int]
+    never_with: Collection[str] = ()
+    exclusive: bool = False
+    lease: str | None = None
+    patient: bool = True
 
 
 @dataclass(slots=True)
@@ -117,7 +139,7 @@ class Slot:
     residency. `in_way`: ages of those who wait for its
     memory. `fresh`: just ready, its first requests are about to be granted.
     `base_mib` was in use on its GPUs when it began to load, `own_mib` is what it was seen to use, `bounds_mib` the use
-    that proves it gone.
+    that proves it gone. `need` is what it needs to start, once that was asked.
     """
 
     spec: Spec
@@ -154,6 +176,7 @@ class Slot:
     bounds_mib: dict[int, int] = field(default_factory=dict)
     pids: tuple[int, ...] = ()
     next_spec: Spec | None = None
+    need: Need | None = None
 
 
 def managed(route: Route) -> bool:
@@ -182,8 +205,8 @@ def spec(route: Route, table: RouteTable) -> Spec:
     )
 
 
-def machine(table: RouteTable, uuids: Mapping[int, str] | None = None) -> Machine:
-    """The machine of a routing table. `load_unload` means one model at a time, whatever the count says."""
+def machine(table: RouteTable, uuids: Mapping[int, str] | None = None, *, measured: bool = False) -> Machine:
+    """The machine of a routing table; `measured` where its GPUs are read. `load_unload` means one model at a time, whatever the count says."""
     leases = table.leases
     return Machine(
         specs={name: spec(route, table) for name, route in table.routes.items()},
@@ -197,4 +220,5 @@ def machine(table: RouteTable, uuids: Mapping[int, str] | None = None) -> Machin
         max_overtakes=leases.max_overtakes,
         lease_queue_wait_s=leases.queue_wait_s,
         lease_ttl_s=leases.ttl_s,
+        measured=measured,
     )

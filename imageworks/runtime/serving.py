@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imageworks.runtime.events import Arrive, Cancel, Finish, RefuseCode, WouldBlock
-from imageworks.runtime.eviction import COUNT, available, need_of
-from imageworks.runtime.residency import DOWN, Slot
-from imageworks.runtime.state import HOST, NOTHING, State, dequeue, enqueue, forget, give, grant, refuse, serves
+from imageworks.runtime.eviction import available, need_of
+from imageworks.runtime.residency import COUNT, DOWN, HOST, Slot
+from imageworks.runtime.state import NOTHING, State, dequeue, enqueue, forget, give, grant, refuse, serves
 from imageworks.runtime.waiting import Key, Waiting
 
 
@@ -125,6 +125,22 @@ def finish(state: State, event: Finish) -> None:
     serve(state, slot)
     if not slot.inflight:
         rest(state, slot)
+
+
+def try_finish(state: State, request: str, *, ok: bool, now: float) -> bool:
+    """What Finish does where that changes nothing for anybody: others are served on, and nobody waits; else False and nothing happened."""
+    slot = state.slots.get(state.granted.get(request, ""))
+    if slot is None or slot.inflight < 2 or state.waiting or slot.in_way:  # noqa: PLR2004 - another one beside this
+        return False
+    if now > state.now:  # noqa: PLR1730 - as in try_grant
+        state.now = now
+    del state.granted[request]
+    slot.inflight -= 1
+    slot.last_used = state.now
+    if ok and slot.residency == "ready":
+        slot.failures = 0
+        slot.retried = False
+    return True
 
 
 def cancel(state: State, event: Cancel) -> None:

@@ -41,9 +41,9 @@ def serve(routes: Path, stack: Path, init: str) -> int:
         table = load(routes)
     except ContractError as error:
         return _say(str(error))
-    if not is_local(table.proxy.host):
+    if not is_local(table.proxy.host) and not table.proxy.keys:
         return _say(
-            f"proxy.bind {table.proxy.host} is not a loopback address, and there are no keys yet; bind 127.0.0.1"
+            f"proxy.bind {table.proxy.host} is open to the network, and no key is declared; bind 127.0.0.1, or proxy.auth.keys"
         )
     try:
         sock = listen(table.proxy.host, table.proxy.port)

@@ -13,13 +13,11 @@ from heapq import heappush
 from imageworks.runtime.book import Gpu
 from imageworks.runtime.events import Effect, EndCause, Grant, Moved, Refuse, RefuseCode
 from imageworks.runtime.leases import Lease
-from imageworks.runtime.residency import DOWN, HOLDING, LAW, MOVING, RISING, Machine, Move, Slot, Spec
+from imageworks.runtime.residency import DOWN, HOLDING, HOST, LAW, MOVING, RISING, Machine, Move, Slot, Spec
 from imageworks.runtime.timers import Timers
 from imageworks.runtime.waiting import Asking, Crowd, Lane, Line, Waiting
 
 NOTHING: Mapping[int, int] = {}
-HOST = -1
-"""The place where what is not memory of a GPU is shared: host memory, and the number of models."""
 SLEEP_FAILURES = 2
 """After so many failures to sleep or wake well, a model is always stopped instead."""
 LaneKey = tuple[tuple[int, ...], str | None]
@@ -71,7 +69,8 @@ class State:
             name: Slot(spec, residency="stopped" if spec.managed else "ready") for name, spec in machine.specs.items()
         }
         self.gpus: dict[int, Gpu] = {
-            slot: Gpu(slot, machine.uuids.get(slot, ""), mib) for slot, mib in machine.gpu_budget_mib.items()
+            slot: Gpu(slot, machine.uuids.get(slot, ""), mib, measured=machine.measured)
+            for slot, mib in machine.gpu_budget_mib.items()
         }
         self.pinned: tuple[Spec, ...] = ()
         self.rank: dict[str, int] = {}
@@ -145,13 +144,14 @@ def know(state: State) -> None:
     for name in specs:
         slot = state.slots[name]
         shared = (HOST,) if scarce or not slot.spec.gpu_mib else ()
+        slot.need = None
         slot.crowds = (*(gpu for gpu in slot.spec.gpu_mib if gpu in state.gpus), *shared)
 
 
 def respec(state: State, slot: Slot, spec: Spec) -> None:
     """Another plan for a model: at once where nothing of it is held, else what it holds stays until it goes."""
     old = slot.spec
-    slot.next_spec = None
+    slot.next_spec = slot.need = None
     if slot.held or slot.held_host or slot.held_count or slot.residency not in DOWN:
         slot.next_spec = spec
         spec = replace(

@@ -81,6 +81,10 @@ class Facts:
     tokens_reasoning: int | None = None
     finish_reason: str | None = None
 
+    def total(self) -> int:
+        """Tokens of prompt and answer, as far as they are known."""
+        return (self.tokens_in or 0) + (self.tokens_out or 0)
+
 
 class Tail:
     """The last KEEP bytes of a stream."""

@@ -43,6 +43,7 @@ class Views:
             "profile": self._table.profile,
             "plan_hash": self._table.plan_hash,
             "degraded": self._degraded(),
+            "reload": self._proxy.last_reload,
         }
         return _json(body, 200 if reason is None else 503)
 
@@ -55,8 +56,11 @@ class Views:
         if measuring.seen and measuring.note is not None:
             found.append(f"no model or lease gets GPU memory: it was measured and is not now: {measuring.note}")
         found += [f"GPU {gpu.slot} is lost" for gpu in self._drive.state.gpus.values() if gpu.lost]
-        if self._proxy.reload_note is not None:
-            found.append(self._proxy.reload_note)
+        last = self._proxy.last_reload
+        if last.failed is not None:
+            found.append(f"the last reload failed, plan {self._table.plan_hash[:12]} goes on: {last.failed}")
+        if last.restart_needed:
+            found.append(f"only a restart of the proxy changes {'; '.join(last.restart_needed)}")
         return found
 
     def _not_ready(self) -> str | None:

@@ -1,30 +1,27 @@
 """What an outside observer of the scheduler writes down: an account of its own, made from events and effects alone.
 
-Owns the observer's view: who claims how many MiB where, who waits until when, which tokens were ever given, when a
-state was entered. It survives the manager's restarts. It trusts neither the scheduler's state nor its readings; where an
+Owns the observer's view beside `Holdings`: who waits until when, who was answered, which tokens were ever given, what the
+holders and operators said. It survives the manager's restarts. It trusts neither the scheduler's state nor its readings; where an
 invariant speaks of the truth, it looks at the cards and programs. It judges nothing: `invariants` do.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
 from imageworks.runtime import events as ev
-from imageworks.runtime.leases import Lease
 from imageworks.runtime.residency import Machine
 from imageworks.simulation.agenda import Agenda
-from imageworks.simulation.cards import Cards
+from imageworks.simulation.cards import NOISE_MIB, Cards
 from imageworks.simulation.core import Core
+from imageworks.simulation.holdings import Held, Holdings
 from imageworks.simulation.programs import Programs
 from imageworks.simulation.scenario import Scenario
 from imageworks.simulation.store import Saved, Store
-
-FREE = frozenset({"stopped", "failed", "free"})
-BOUND_SLACK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,97 +35,68 @@ class Violation:
 
 
 @dataclass(slots=True)
-class Held:
-    """A lease as the observer knows it: when its ttl began, by the scheduler's clock and by true time awake."""
-
-    lease: Lease
-    renewed: float
-    renewed_awake: float
-    state: str = "active"
-
-
-@dataclass(slots=True)
 class Open:
     """A request without its final answer. `stale`: it showed a token that is worth nothing. `passed` counts younger ones that went first."""
 
     subject: str
     models: tuple[str, ...]
     deadline: float
-    since: float
+    since: float  # by true time
     number: int
     stale: bool = False
     passed: int = 0
 
 
-class Book:
+class Book(Holdings):
     """The observer's account of one run, over all lives of the manager."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a world's parts, in the order in which they are made
         self, scenario: Scenario, core: Core, agenda: Agenda, store: Store, cards: Cards, programs: Programs
     ) -> None:
-        self.scenario, self.core, self.agenda = scenario, core, agenda
-        self.store, self.cards, self.programs = store, cards, programs
-        self.machine = scenario.machine
-        self.conflicts = conflicts(scenario.machine)
+        super().__init__(scenario, agenda, cards)
+        self.core, self.store, self.programs = core, store, programs
         self.places = max(spec.concurrency for spec in scenario.machine.specs.values())
         self.violations: list[Violation] = []
         self.events = 0
-        self.now = self.paused_s = 0.0
-        self.state: Any = None
+        self.paused_s = 0.0
         self.event: ev.Event = ev.Tick()
         # over all lives
         self.managers = 0
         self.tokens: dict[str, int] = dict.fromkeys(self.machine.uuids.values(), 0)
-        self.log: list[ev.Moved] = []
         self.told: dict[str, Mapping[int, int]] = {}
         self.given_to: dict[str, Mapping[int, int]] = {}
         self.forgotten: set[str] = set()
-        self.removed: set[str] = set()
         self.over: set[str] = set()
-        self.last_asked = False
+        self.last_asked: float | None = None
         self._fresh()
 
     def _fresh(self) -> None:
         """What a new life of the manager does not know."""
+        self.forget_holdings()
         self.saved: Saved | None = None
         self.adopted = self.measured = False
-        self.models: dict[str, str] = {}
-        self.since: dict[str, float] = {}
-        self.claims: dict[int, dict[str, int]] = {slot: {} for slot in self.machine.gpu_budget_mib}
-        self.claimed: dict[int, int] = dict.fromkeys(self.machine.gpu_budget_mib, 0)
-        self.leases: dict[str, Held] = {}
         self.open_requests: dict[str, Open] = {}
-        self.open_calls: dict[str, Any] = {}
         self.deadlines: list[tuple[float, str]] = []
-        self.bounds: list[tuple[float, str, str, float]] = []
         self.granted: dict[str, str] = {}
         self.inflight: Counter[str] = Counter()
-        self.readings: dict[int, tuple[ev.Reading | None, float]] = {}
         self.arrivals = 0
-        self.lost: set[int] = set()
         self.cancelled: set[str] = set()
-        self.gone: set[str] = set()  # the driver said that the tree is gone, since it was last asked to start or end it
         self.let_go: set[str] = set()  # the holder said that it uses nothing any more
         self.told_to_end: set[str] = set()
         self.pardoned: set[str] = set()
-        self.failed_lives: set[str] = set()
         self.dismissed: set[str] = set()
-        self.fruitless: Counter[str] = Counter()  # lives in a row in which nobody was served
         self.started: set[str] = set()
         self.doubled: set[str] = set()
-        self.promised: set[str] = set()
         self.superset: set[int] = set()  # slots where more was found at the start of this life than fits
         self._clear_step()
 
     def _clear_step(self) -> None:
         """What is known of the present step only."""
+        self.forget_moves()
         self.answering: dict[str, Any] = {}
         self.unasked: set[str] = set()
         self.ending: dict[str, Held] = {}
         self.token_before: dict[str, int] = {}
-        self.before: dict[str, str] = {}
-        self.freed: dict[str, tuple[bool, dict[int, int]]] = {}
-        self.broken_moves: dict[str, str] = {}
         self.most_passed: Open | None = None
         self.dirty = False
 
@@ -175,7 +143,7 @@ class Book:
             held = self.leases.get(event.lease)
             stale = held is None or held.state != "active" or held.lease.token != event.token
         self.open_requests[event.request] = Open(
-            event.request, event.models, event.deadline, self.now, self.arrivals, stale
+            event.request, event.models, event.deadline, self.agenda.now, self.arrivals, stale
         )
         heappush(self.deadlines, (event.deadline, event.request))
 
@@ -192,7 +160,7 @@ class Book:
         for lease in event.leases:
             state = "active" if lease.state == "active" else "reclaiming"
             self.leases[lease.id] = Held(lease, self.now, self.awake(), state)
-            self._claim(lease.id, dict.fromkeys(lease.tokens, lease.ask.mib))
+            self.claim(lease.id, dict.fromkeys(lease.tokens, lease.ask.mib))
             self.over.discard(lease.id)
             self.promised.update(lease.restore)
 
@@ -286,7 +254,11 @@ class Book:
         for slot in self.scenario.machine.specs[model].gpu_mib:
             if slot in self.lost or (slot in self.readings and self.readings[slot][0] is None):
                 return False
-            if self.cards.tails[slot]:
+            others = max(0, self.cards.used(slot) - self.claimed[slot])
+            if (
+                others
+                and others + self.scenario.machine.specs[model].gpu_mib[slot] > self.cards.totals[slot] - NOISE_MIB
+            ):
                 return False
             if any(self.models.get(holder) != "ready" for holder in self.claims[slot]):
                 return False
@@ -314,7 +286,7 @@ class Book:
         lease = effect.lease
         if lease.id not in self.leases:
             self.leases[lease.id] = Held(lease, self.now, self.awake())
-            self._claim(lease.id, dict.fromkeys(lease.tokens, lease.ask.mib))
+            self.claim(lease.id, dict.fromkeys(lease.tokens, lease.ask.mib))
 
     def _lease_answered(self, effect: ev.LeaseAnswered) -> None:
         self._answer_call(effect)
@@ -333,120 +305,8 @@ class Book:
         held = self.leases.pop(effect.lease, None)
         if held is not None:
             self.ending[effect.lease] = held
-            self._claim(effect.lease, {})
+            self.claim(effect.lease, {})
         self.told.pop(effect.lease, None)
-
-    def _moved(self, effect: ev.Moved) -> None:
-        subject, after = effect.subject, effect.after
-        self.log.append(effect)
-        held = [slot for slot, claims in self.claims.items() if subject in claims] if after in FREE else ()
-        if effect.kind == "lease":
-            lease = self.leases.get(subject)
-            known = lease.state if lease is not None else effect.before
-            if lease is not None:
-                lease.state = after
-            if after in FREE:
-                self._claim(subject, {})
-        else:
-            known = self.models.get(subject, "stopped")
-            if subject in self.removed and known in FREE and effect.before in FREE:
-                known = effect.before  # it was forgotten, and came back as something new
-            self.models[subject] = after
-            if effect.before == "ready" and subject not in self.failed_lives:
-                self.fruitless[subject] += 1
-            claim = self._claim_of(subject, after)
-            if claim is not None:
-                self._claim(subject, claim)
-            if after not in FREE and self.lease_wanted_on(self.scenario.machine.specs[subject].gpu_mib):
-                self.promised.add(subject)
-        if after in FREE:
-            self.freed[subject] = (subject in self.gone, {slot: self.claimed[slot] for slot in held})
-        self.before.setdefault(subject, known)
-        if known != effect.before:
-            self.broken_moves[subject] = known
-        self.since[subject] = self.now
-        bound = self._bound(after) if effect.kind == "model" else None
-        if bound is not None:
-            heappush(self.bounds, (self.now + bound, subject, after, self.now))
-
-    def _bound(self, state: str) -> float | None:
-        """How long a model may be in a state, in seconds."""
-        if state == "starting":
-            return self.scenario.start_timeout_s + BOUND_SLACK_S
-        if state in ("waking", "sleeping"):
-            return self.scenario.stop_timeout_s + self.machine.reclaim_s + BOUND_SLACK_S
-        return self.machine.reclaim_s + BOUND_SLACK_S if state == "reclaiming" else None
-
-    def _claim_of(self, model: str, residency: str) -> Mapping[int, int] | None:
-        """What a model claims in a state; None: what it did before."""
-        spec = self.scenario.machine.specs[model]
-        if residency in FREE:
-            return {}
-        if residency in ("stopping", "reclaiming", "quarantined"):
-            return None
-        return spec.asleep_mib if residency == "asleep" else spec.gpu_mib
-
-    def _claim(self, holder: str, mib: Mapping[int, int]) -> None:
-        for slot, claims in self.claims.items():
-            new, old = mib.get(slot, 0), claims.pop(holder, 0)
-            if new:
-                claims[holder] = new
-            self.claimed[slot] += new - old
-
-    # questions
-
-    def inside(self, model: str) -> str | None:
-        """The lease that a model lives in."""
-        slot = self.state.slots.get(model)
-        return None if slot is None else slot.lease
-
-    def charged(self, slot: int) -> int:
-        """MiB claimed on a slot; models inside a lease count within it."""
-        claims, total = self.claims[slot], self.claimed[slot]
-        if self.leases and len(claims) > 1:
-            for lease in self.leases.keys() & claims.keys():
-                inner = sum(
-                    mib for name, mib in claims.items() if name not in self.leases and self.inside(name) == lease
-                )
-                total -= min(claims[lease], inner)
-        return total
-
-    def reading(self, slot: int) -> ev.Reading | None:
-        """The last reading of a slot, if there is one."""
-        return self.readings[slot][0] if slot in self.readings else None
-
-    def unknown_mib(self, slot: int, but: str) -> int:
-        """MiB that processes use there of which the scheduler knows no holder; `but` is not looked at."""
-        known = {self.leases[name].lease.ask.request if name in self.leases else name for name in self.claims[slot]}
-        return sum(mib for name, mib in self.cards.held[slot].items() if name not in known and name != but)
-
-    def excused(self, slot: int) -> bool:
-        """Somebody broke their word there, or the card is lost: it need not be full of good service any more."""
-        return slot in self.cards.touched or slot in self.cards.lost
-
-    def on_lost(self, model: str) -> bool:
-        """Does the model need a card that is lost?"""
-        return not self.lost.isdisjoint(self.scenario.machine.specs[model].gpu_mib)
-
-    def lease_wanted_on(self, slots: Iterable[int]) -> bool:
-        """Is there, or waits there, an exclusive lease for one of these slots?"""
-        wanted = set(slots)
-        for call in self.open_calls.values():
-            if isinstance(call, ev.Acquire) and (not call.ask.gpus or not wanted.isdisjoint(call.ask.gpus)):
-                return True
-        return any(not wanted.isdisjoint(held.lease.tokens) for held in self.leases.values())
-
-    def quarantined(self) -> list[str]:
-        """Holders whose memory is not proved free."""
-        held = [name for name, state in self.models.items() if state == "quarantined"]
-        return held + [name for name, lease in self.leases.items() if lease.state == "quarantined"]
-
-    def expired(self) -> str | None:
-        """A lease that is active after its ttl."""
-        for name, held in self.leases.items():
-            if held.state == "active" and self.now > held.renewed + held.lease.ask.ttl_s + 1e-3:
-                return name
-        return None
 
     def overdue(self) -> str | None:
         """A request or call that is still open after its deadline."""
@@ -456,31 +316,6 @@ class Book:
             if subject in self.open_requests or subject in self.open_calls:
                 return subject
         return None
-
-    def overstayed(self) -> str | None:
-        """A model that is in a bounded state for too long."""
-        heap = self.bounds
-        while heap and heap[0][0] < self.now:
-            _, model, state, since = heappop(heap)
-            if self.models.get(model) == state and self.since[model] == since:
-                return f"{model} is {state} for {self.now - since:.1f} s"
-        return None
-
-
-def conflicts(machine: Machine) -> frozenset[tuple[str, str]]:
-    """Pairs of models that no GPU can hold together, though each of them alone."""
-    budget = machine.gpu_budget_mib
-    fitting = {
-        name: spec.gpu_mib
-        for name, spec in machine.specs.items()
-        if all(mib <= budget[slot] for slot, mib in spec.gpu_mib.items())
-    }
-    return frozenset(
-        (one, other)
-        for one, need in fitting.items()
-        for other, beside in fitting.items()
-        if one != other and any(need[slot] + beside[slot] > budget[slot] for slot in need.keys() & beside.keys())
-    )
 
 
 NOTES: Mapping[type[Any], Callable[[Book, Any], None]] = {
@@ -515,5 +350,5 @@ NOTES: Mapping[type[Any], Callable[[Book, Any], None]] = {
     ev.LeaseDenied: Book._answer_call,
     ev.Reclaim: Book._reclaim,
     ev.LeaseEnded: Book._lease_ended,
-    ev.Moved: Book._moved,
+    ev.Moved: Book.move,
 }

@@ -6,6 +6,7 @@ Owns `one_model_card` and what of a profile's roles the generated trace asks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from imageworks.contract import RouteTable
 from imageworks.runtime.residency import Machine, Spec
@@ -18,8 +19,8 @@ LOAD_S = 15.0
 def one_model_card(overtakes: int | None = None) -> Machine:
     """A card that holds one of the three models at a time, with the runtime's own rules."""
     specs = {name: Spec(name, {0: MODEL_MIB}, 0, 1e6, 1) for name in TAGGER}
-    rules = {} if overtakes is None else {"max_overtakes": overtakes}
-    return Machine(specs, {0: CARD_MIB}, 0, 3, 256, uuids={0: "GPU-0"}, **rules)
+    machine = Machine(specs, {0: CARD_MIB}, 0, 3, 256, uuids={0: "GPU-0"})
+    return machine if overtakes is None else replace(machine, max_overtakes=overtakes)
 
 
 def tagger_models(table: RouteTable) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from imageworks.runtime.scheduler import State
 
 FAR_S = 1e6
 OWNERS = (
-    LeaseAsk("qa", "a", 6, gpus=(0,), exclusive=True, ttl_s=60.0),
+    LeaseAsk("qa", "a", 4, gpus=(0,), exclusive=True, ttl_s=60.0),
     LeaseAsk("qb", "b", 5, ttl_s=60.0),
     LeaseAsk("qc", "c", 5, count=2, ttl_s=60.0, priority=1),
 )

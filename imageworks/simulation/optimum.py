@@ -21,7 +21,7 @@ def fewest_loads(machine: Machine, jobs: Sequence[Job], overtakes: int | None) -
     """The number, and in one sentence what it is."""
     models = sorted({job.models[0] for job in jobs})
     alone = all(not fits(machine, [one], machine.specs[other]) for one in models for other in models if one != other)
-    if not alone or overtakes is None or len(models) < 2:
+    if not alone or overtakes is None or len(models) == 1:
         return len(models), "lower bound: each model is loaded once"
     found = _search([job.models[0] for job in jobs], models, overtakes)
     if found is None:

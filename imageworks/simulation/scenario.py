@@ -199,7 +199,10 @@ _LEASE = ("release", "release", "die", "silent", "owner", "model", "impatient", 
 
 def _how(kind: str, rng: Random, faults: frozenset[str]) -> str:
     if kind == "request":
-        extra = (*(("cancel", "hang_up") if "cancel" in faults else ()), *(("stale",) if "stale" in faults else ()))
+        extra: tuple[str, ...] = (
+            *(("cancel", "hang_up") if "cancel" in faults else ()),
+            *(("stale",) if "stale" in faults else ()),
+        )
         return rng.choice(_REQUEST + extra)
     if kind == "lease":
         extra = (

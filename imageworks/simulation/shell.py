@@ -57,6 +57,8 @@ class Shell:
         for model in self.store.waking & observed.keys():  # it may be on its way up
             observed[model] = "starting" if observed[model] == "asleep" else observed[model]
         self.world.book.restarted(saved, machine)
+        if self.world.scenario.measured:  # what holds memory and is not known must be seen before anything is granted
+            self._sampled(self.world.cards.sample(self.agenda.now), self._gone)
         self.say(ev.Adopt(self._known(observed), leases, tokens, saved.load_s if saved else {}))  # type: ignore[arg-type]
         for model, seen in observed.items():
             if not self.alive:
@@ -317,6 +319,7 @@ class Answer:
         self._came = False
 
     def __call__(self, event: Any) -> None:
+        """An answer came."""
         if isinstance(event, ev.Stopped) and ev.StartFailed in self._expected:
             event = ev.StartFailed(event.model, "it ended")  # seen starting at boot, and it was on its way down
         if isinstance(event, self._expected):

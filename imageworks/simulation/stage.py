@@ -5,7 +5,7 @@ Owns the protocols through which the manager, the callers and the lease holders 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from imageworks.runtime import events as ev
 from imageworks.runtime.leases import Lease

@@ -143,16 +143,16 @@ class World(Stage):
         self.agenda.after(END_QUIET_S, self._ask_all)
         last, end = self.steps + LAST_STEPS, self.agenda.now + END_QUIET_S + END_WAIT_S + 1.0
         while self.steps < last and not self.book.violations and self.agenda.now < end and self.agenda.go_on():
-            if self.book.last_asked and not self.book.open_requests:
+            if self.book.last_asked is not None and not self.book.open_requests and not self.book.open_calls:
                 break
         if not self.book.violations:
             self.book.ended()
 
     def _ask_all(self) -> None:
         self.callers.patience = END_WAIT_S
+        self.book.last_asked = self.agenda.now
         for name in self.names:
             self.callers.ask((name,), Act(0.0, "request", 0, 0.1, "ok", 0.0))
-        self.book.last_asked = True
 
 
 # what happens from outside

@@ -47,6 +47,7 @@ class Desk(ThreadingHTTPServer):
     def __init__(self, port: int = 0) -> None:
         self.calls: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.answers: dict[str, list[tuple[int, Any]]] = {}
+        self.keys: list[str | None] = []
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -84,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         verb = self.path.rpartition("/")[2]
         waiting = self.server.answers.get(verb, [(200, LEASE)])
         status, data = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        self.server.keys.append(self.headers["Authorization"])
         self.server.calls.put((self.path, body))
         text = json.dumps(data).encode()
         self.send_response(status)
@@ -337,6 +339,14 @@ def test_the_single_verbs_say_what_the_proxy_says(desk: Desk, verb: Verb) -> Non
     desk.say("release", (410, {"error": {"message": "token 41 is stale", "hint": None}}))
     code, _, err = verb("lease", "release", "l1:41", *at)
     assert (code, "token 41 is stale" in err) == (1, True)
+
+
+def test_a_key_of_the_environment_is_shown(desk: Desk, verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGEWORKS_KEY", raising=False)
+    assert verb("lease", "renew", "l1:41", "--url", desk.url)[0] == 0
+    monkeypatch.setenv("IMAGEWORKS_KEY", "s3cret")
+    assert verb("lease", "renew", "l1:41", "--url", desk.url)[0] == 0
+    assert desk.keys == [None, "Bearer s3cret"]
 
 
 def test_the_list_shows_gpus_leases_and_who_waits(desk: Desk, verb: Verb) -> None:

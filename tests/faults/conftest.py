@@ -272,7 +272,9 @@ class Bench:
     def sent(self, model: str) -> Iterator[None]:
         """A request that went in; its client leaves at the end, whatever came."""
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": "x"}]}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\n"
+        )
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             yield

@@ -353,9 +353,7 @@ async def _world(
         proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s, keys=keys)
         maker = Maker(engines)
         reloader = Reloader(proxy, folder / "routes.json", folder, environ, maker)
-        await stack.enter_async_context(
-            listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast, reloader=reloader)
-        )
+        await stack.enter_async_context(listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast, reloader=reloader))
         if opened:
             await drive.open()
         world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log, maker)

@@ -17,7 +17,7 @@ EVERYTHING = ("chat", "vision", "embedding", "rerank", "audio")
 JSON = [name for name, serving in ENDPOINTS.items() if not serving.form]
 FORMS = [name for name, serving in ENDPOINTS.items() if serving.form]
 HI = [{"role": "user", "content": "hi"}]
-PIXEL = "iVBORw0KGgo="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1Pe"
 SURFACES_OF_ENGINES = (
     "POST /invocations", "POST /collective_rpc", "POST /sleep", "POST /wake_up", "GET /is_sleeping", "POST /pause",
     "POST /update_weights", "POST /load", "POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter", "GET /server_info",

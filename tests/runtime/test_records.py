@@ -13,7 +13,7 @@ from imageworks.runtime.records import RecordLog, RequestRecord, append, rotate
 
 FIELDS = """schema, ts, record_id, trace_id, span_id, git_sha, stack_hash, registry_version, bundle_hash, prompt_id,
 prompt_version, prompt_hash, stage, role, profile, experiment, model, backend, backend_revision, params, images, tokens, t,
-out_tok_per_s, finish_reason, outcome, success, markers, error, retry_of, warm, content_ref"""
+out_tok_per_s, finish_reason, outcome, success, markers, error, retry_of, warm, content_ref, client, dropped"""
 
 
 def record(number: int = 0) -> RequestRecord:
@@ -28,7 +28,7 @@ def test_the_field_names_are_the_agreed_ones() -> None:
     assert set(line["params"]) == {"max_tokens", "temperature", "top_p", "seed"}
     assert set(line["tokens"]) == {"in", "cached", "out", "reasoning", "source"}
     assert set(line["t"]) == {"queue_ms", "ttft_client_ms", "ttft_proxy_ms", "ttft_engine_ms", "itl_ms", "total_ms"}
-    assert set(line["images"]) == {"n", "tokens"}
+    assert set(line["images"]) == {"n", "tokens", "shrunk"}
     assert line["tokens"]["in"] is None
 
 

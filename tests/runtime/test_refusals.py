@@ -13,7 +13,7 @@ import pytest
 from imageworks.contract import Need
 
 ASK = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
-PIXEL = "data:image/png;base64,iVBORw0KGgo="
+PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1Pe"
 
 
 def with_images(*urls: str, model: str = "eye") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A grant that is not waited for is the grant that Arrive would have given, or nothing at all."""
+"""What is done without an event is what the event would have done, or nothing at all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from imageworks.runtime import events as ev
 from imageworks.runtime.residency import machine
 from imageworks.runtime.scheduler import initial, key, step
-from imageworks.runtime.serving import try_grant
+from imageworks.runtime.serving import try_finish, try_grant
 
 Make = Callable[..., Any]
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["arrive", "finish", "ready", "drain", "try"]), st.integers(0, 2)), max_size=14
+    st.tuples(st.sampled_from(["arrive", "finish", "let go", "ready", "drain", "try"]), st.integers(0, 2)), max_size=14
 )
 
 
@@ -36,6 +36,15 @@ def test_it_is_what_arrive_does_at_once_or_nothing(route: Make, table: Make, ste
             state, _ = step(state, ev.Arrive(f"r{number}", (model,), now + 50), now)
         elif what == "finish" and state.granted:
             state, _ = step(state, ev.Finish(min(state.granted)), now)
+        elif what == "let go" and state.granted:
+            request, other, before = min(state.granted), state.copy(), key(state, now)
+            done = try_finish(state, request, ok=bool(which), now=now)
+            other, effects = step(other, ev.Finish(request, ok=bool(which)), now)
+            if done:
+                assert not effects
+                assert key(state, now) == key(other, now)
+            else:
+                assert key(state, now) == before
         elif what == "ready":
             state, _ = step(state, ev.Ready(model), now)
         elif what == "drain":

@@ -7,7 +7,6 @@ import pytest
 from imageworks.runtime import events as ev
 from imageworks.runtime import scheduler
 from imageworks.runtime.state import State
-from imageworks.simulation import exhaustive
 from imageworks.simulation.exhaustive import explore, small_world
 
 
@@ -32,7 +31,7 @@ def test_a_bug_in_the_scheduler_is_found_with_the_way_to_it(monkeypatch: pytest.
             gpu.exclusive = None
         return original(state, event, now)
 
-    monkeypatch.setattr(exhaustive.scheduler, "step", forgetful)
+    monkeypatch.setattr(scheduler, "step", forgetful)
     found = explore(20_000, small_world(), failures=False)
     assert not found.closed
     assert "Acquire" in found.violations[0]

@@ -59,9 +59,7 @@ def brute(asked: str, overtakes: int) -> int:
     for order in set(itertools.permutations(asked)):
         left = {model: [index for index, name in enumerate(asked) if name == model] for model in set(asked)}
         places = [left[model].pop(0) for model in order]
-        passed = max(sum(later < place for later in places[at + 1 :]) for at, place in enumerate(places))
         worst = max((sum(other > place for other in places[:at]) for at, place in enumerate(places)), default=0)
-        del passed
         if worst <= overtakes:
             best = min(best, sum(1 for _ in itertools.groupby(order)))
     return best

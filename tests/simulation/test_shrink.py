@@ -29,7 +29,7 @@ def test_dropping_acts_leaves_the_others_as_they_were() -> None:
 def test_a_tamed_operation_always_goes_well() -> None:
     scenario = next(
         each
-        for each in map(lambda seed: draw(seed, STEPS), range(50))
+        for each in (draw(seed, STEPS) for seed in range(50))
         if any(h.outcome != "ok" for h in each.habits["m1", "start"])
     )
     tamed = reduced(scenario, (), {("m1", "start")})

@@ -20,6 +20,8 @@ LOOK_S = 5.0
 SERVER_ERROR = 500
 CANNOT_TELL = frozenset({400, 404, 405, 415, 422, 501})
 """Answers to a canary that say more about the question than about the engine."""
+ENGINES = frozenset({"vllm", "llamacpp", "ollama"})
+"""Backends whose server errors mean what they say."""
 UNREACHED = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -82,7 +84,10 @@ class Server:
             url = f"{self._route.url}{path}"
             async with self._http.post(url, json=body, timeout=timeout, allow_redirects=False) as answer:
                 text = await answer.read()
-                return None if answer.status in CANNOT_TELL else answer.ok and _computed(text)
+                # an engine that we do not know may say anything about a question that it does not expect
+                if answer.status in CANNOT_TELL or (not answer.ok and self._route.backend not in ENGINES):
+                    return None
+                return answer.ok and _computed(text)
         except UNREACHED:
             return False
 

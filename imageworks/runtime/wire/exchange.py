@@ -15,7 +15,6 @@ import msgspec
 from imageworks.contract import Route
 from imageworks.runtime.answer import Lines, broke_off, headers, is_events, late, silent, unreachable
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.events import Finish
 from imageworks.runtime.job import Job
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.request import Shaped
@@ -212,6 +211,7 @@ class Exchange(msgspec.Struct, eq=False):
             return
         if dead:
             self._over()
+            self._proxy.undo(self._journal)
             self._client.take_slow_way()
         else:
             self._fail(unreachable(self.route, reason))
@@ -271,7 +271,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _give_back(self, *, ok: bool) -> None:
         if not self._given_back:
             self._given_back = True
-            self._proxy.drive.say(Finish(self._ticket, ok=ok))
+            self._proxy.drive.finish(self._ticket, ok=ok)
 
     # a client that reads slowly
 

@@ -168,14 +168,13 @@ class Front(asyncio.Protocol):
             self._refuse(ApiError(503, "out_of_memory", "no memory for this body now", retry=True, retry_after_s=5.0))
 
     def _read_body(self, head: Head, data: bytes) -> None:
-        length = head.length
-        if length == len(data):
-            self._serve(data)
-            return
-        limit = self._edge.body_limit
+        length, limit = head.length, self._edge.body_limit
         if length is not None:
             if length > limit:
                 raise too_large(length)
+            if length == len(data):
+                self._serve(data)
+                return
             if length < len(data):
                 self._held = data[length:]
                 self._serve(data[:length])

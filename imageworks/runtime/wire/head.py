@@ -50,6 +50,7 @@ class Head:
     origin: str | None = None
     request_id: str = ""
     plain: bool = True
+    authorization: str | None = None
 
 
 def read(head: bytes) -> Head:
@@ -109,14 +110,15 @@ def _assemble(method: bytes, target: bytes, minor: int, fields: list[tuple[bytes
         None if origin is None else origin.decode("latin-1"),
         known.get(b"x-request-id", b"").decode("latin-1"),
         plain=bool(minor) and not _SPECIAL & known.keys(),
+        authorization=None if (shown := known.get(b"authorization")) is None else shown.decode("latin-1"),
     )
 
 
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect", b"authorization", b"origin",
-     b"content-encoding", b"x-request-id", b"x-gpu-lease-token")
+     b"content-encoding", b"x-request-id", b"x-gpu-lease-token", b"x-imageworks-policies")
 )  # fmt: skip
-_SPECIAL = frozenset((b"content-encoding", b"x-gpu-lease-token"))
+_SPECIAL = frozenset((b"content-encoding", b"x-gpu-lease-token", b"x-imageworks-policies"))
 _END_TO_END = _SINGLE - {b"transfer-encoding", b"expect"}
 """What a client cannot make disappear by naming it in Connection."""
 

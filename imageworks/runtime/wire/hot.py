@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imageworks.contract import Route
 from imageworks.runtime.access import check_local, request_id
+from imageworks.runtime.clients import today
 from imageworks.runtime.elide import Body
 from imageworks.runtime.endpoints import Endpoint
 from imageworks.runtime.errors import ApiError
@@ -51,22 +52,25 @@ class Hot:
         if endpoint is None or not head.plain or head.method != b"POST" or proxy.ending:
             return None
         try:
-            check_local(head.host, head.origin)
+            check_local(head.host, head.origin, keyed=proxy.clients.required)
+            asker = proxy.clients.identify(head.authorization, today()) if proxy.clients.required else None
             journal = Journal(request_id(head.request_id))
             request = parse(endpoint, body)
-            chosen = proxy.judge(request, journal)
+            chosen = proxy.judge(request, journal, asker)
             route = chosen.routes[chosen.names[0]]
             way = self._way(route, endpoint)
             if way is None or not proxy.plain(request, chosen):
                 return None
             job = proxy.job_of(chosen, request, journal, chosen.routes)
             shaped = shape(request, route, job.contract)
+            proxy.begin(journal, asker)
         except Exception as error:  # whatever it is, it is answered and logged on the slow path
             if not isinstance(error, ApiError):
                 LOG.warning("the fast path stumbled: %r", error)
             return None
         ticket = f"{journal.record_id}#{next(self._numbers)}"
         if proxy.drive.try_acquire(ticket, chosen.names) is None:
+            proxy.undo(journal)
             return None
         journal.granted, journal.warm = time.monotonic(), True
         until = job.until

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from imageworks.runtime import events as ev
-from imageworks.simulation.book import FREE, Book
+from imageworks.simulation.book import Book
+from imageworks.simulation.holdings import FREE
 from imageworks.simulation.invariants.registry import invariant
 
 

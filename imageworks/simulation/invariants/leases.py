@@ -6,7 +6,6 @@ Owns the checkers that follow each lease from its grant to its end, and each tok
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from imageworks.runtime import events as ev
 from imageworks.simulation.book import Book

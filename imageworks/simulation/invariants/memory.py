@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imageworks.runtime import events as ev
-from imageworks.simulation.book import FREE, Book
+from imageworks.simulation.book import Book
+from imageworks.simulation.holdings import FREE
 from imageworks.simulation.invariants.registry import EVERY, invariant
 
 STALE_READING_S = 15.0

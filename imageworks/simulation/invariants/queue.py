@@ -29,7 +29,7 @@ def granted_to_the_living(book: Book, effect: ev.Grant) -> str | None:
 
 
 @invariant(10, "the first byte goes to the process that was granted", "shell", "forward")
-def forwarded_to_the_granted(book: Book, forwarded: tuple[str, str, int, Any]) -> str | None:
+def forwarded_to_the_granted(_book: Book, forwarded: tuple[str, str, int, Any]) -> str | None:
     request, model, generation, program = forwarded
     if program.phase != "down" and program.generation != generation:
         return f"{request} was granted process {generation} of {model} and sent to process {program.generation}"
@@ -97,12 +97,13 @@ def bounded_overtakes(book: Book, _effect: ev.Grant) -> str | None:
 
 @invariant(18, "when everything works again, everybody is served: nothing waits for ever", "core", ev.Refuse)
 def never_stuck(book: Book, effect: ev.Refuse) -> str | None:
-    if not book.last_asked or effect.code not in ("queue_timeout", "lease_blocks"):
-        return None
     asked = book.answering.get(effect.request)
-    if not isinstance(asked, Open) or any(book.excused(slot) for slot in book.machine.gpu_budget_mib):
+    if effect.code not in ("queue_timeout", "lease_blocks") or not isinstance(asked, Open):
         return None
-    return f"{effect.request} for {asked.models} waited {book.now - asked.since:.0f} s in a world without faults: {effect.reason}"
+    if book.last_asked is None or asked.since < book.last_asked or any(map(book.excused, book.machine.gpu_budget_mib)):
+        return None
+    waited_s = book.agenda.now - asked.since
+    return f"{effect.request} for {asked.models} waited {waited_s:.0f} s in a world without faults: {effect.reason}"
 
 
 @invariant(

@@ -186,3 +186,10 @@ def test_nothing_begins_to_load_while_something_is_not_seen_gone(play: Make, gpu
     world = evicting(play, gpu)
     assert world.say(ev.Arrive("s", ("a",), LATER)) == []
     assert world.ask(500)[0].__class__ is ev.LeaseQueued
+
+
+def test_where_gpus_are_read_nothing_begins_before_the_first_reading(play: Make, gpu: Make) -> None:
+    world = play(gpu("a"), measured=True)
+    assert world.say(ev.Arrive("r", ("a",), LATER)) == []
+    assert world.ask(1_000)[0].__class__ is ev.LeaseQueued
+    assert [effect.model for effect in world.measure(0) if isinstance(effect, ev.Start)] == ["a"]

@@ -36,7 +36,7 @@ def test_an_outdated_model_ends_its_requests_and_serves_the_others_in_its_next_l
 
 
 def test_an_outdated_model_that_is_idle_goes_at_once_also_from_its_sleep(play: Make, gpu: Make) -> None:
-    world = play(gpu("a", 4_000), gpu("b", 4_000, grace_s=10.0, sleep_level=1, asleep_mib={0: 100}), grace_s=10.0)
+    world = play(gpu("a", 4_000), gpu("b", 4_000, grace_s=10.0, sleep_level=1, asleep_mib={0: 100}))
     world.load("a")
     world.load("b")
     assert world.wait() == [ev.Sleep("b", 1)]

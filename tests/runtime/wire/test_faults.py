@@ -399,7 +399,7 @@ def test_large_bodies_of_all_sizes_arrive_whole_and_unmixed(
         line = connect_to(bed)
         for size in (300_000, 1_500_000, 290_000, 700_000, 70_000, 2_000_000, 1_000):
             url = "data:image/png;base64," + letter * size
-            part = {"type": "image_url", "image_url": {"url": url}}
+            part = {"type": "text", "text": url}
             body = {"model": "small", "messages": [{"role": "user", "content": [part]}], "user": f"{letter}{size}"}
             data = json.dumps(body).encode()
             line.send(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(data), data))
@@ -418,7 +418,7 @@ def test_large_bodies_of_all_sizes_arrive_whole_and_unmixed(
         found = json.loads(request.partition(b"\r\n\r\n")[2])
         letter, size = found["user"][0], int(found["user"][1:])
         assert found["model"] == "served-small"
-        assert found["messages"][0]["content"][0]["image_url"]["url"] == "data:image/png;base64," + letter * size
+        assert found["messages"][0]["content"][0]["text"] == "data:image/png;base64," + letter * size
 
 
 def test_an_engine_that_answers_before_it_has_read_the_body(wire: Wires, bed: Any) -> None:

@@ -1,0 +1,24 @@
+"""GET /openapi.json.
+
+Owns the one handler, which makes the document at its first call and keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+from aiohttp import web
+
+from imageworks import __version__
+from imageworks.runtime.openapi import document
+
+
+async def describe(_request: web.Request) -> web.Response:
+    """What this proxy serves, as OpenAPI 3.1."""
+    return web.Response(body=_text(), content_type="application/json")
+
+
+@cache
+def _text() -> bytes:
+    return msgspec.json.encode(document(__version__))
