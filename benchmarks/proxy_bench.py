@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import platform
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,7 +31,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from proxy_overhead import SERVE, free_ports, routes
+from proxy_overhead import SERVE, free_ports, routes  # type: ignore[import-not-found]  # the script beside this one
 
 HERE = Path(__file__).parent / "proxy"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -156,10 +154,22 @@ def rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def measure(generator: Path, target: Target, pid: int | None, arguments: str, seconds: float, core: int) -> dict[str, Any]:
+def measure(generator: Path, target: Target, pid: int | None, arguments: str, seconds: float) -> dict[str, Any]:
     before = cpu_ns(pid) if pid else 0
-    pin = ["taskset", "-c", str(core)] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
-    command = [*pin, str(generator), "-p", str(target.port), "-w", "0.2", "-d", str(seconds), "-t", "8", *arguments.split()]
+    pin = ["taskset", "-c", "1"] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
+    command = [
+        *pin,
+        str(generator),
+        "-p",
+        str(target.port),
+        "-w",
+        "0.2",
+        "-d",
+        str(seconds),
+        "-t",
+        "8",
+        *arguments.split(),
+    ]
     found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     time.sleep(SETTLE_S)
     spent_us = ((cpu_ns(pid) if pid else 0) - before) / 1000
@@ -198,9 +208,11 @@ def run(rounds: int, names: Sequence[str]) -> tuple[Results, dict[str, dict[str,
                 for place, (case, (arguments, seconds)) in enumerate(CASES.items()):
                     turn = (number + place) % len(found)
                     for target in [*found[turn:], *found[:turn]]:
-                        row = measure(generator, target, pids[target.name], arguments, seconds, 1)
+                        row = measure(generator, target, pids[target.name], arguments, seconds)
                         results.setdefault((target.name, case), []).append(row)
-    medians = {name: {fact: statistics.median(values) for fact, values in facts.items()} for name, facts in starts.items()}
+    medians = {
+        name: {fact: statistics.median(values) for fact, values in facts.items()} for name, facts in starts.items()
+    }
     return results, medians, [target.name for target in found]
 
 
@@ -217,7 +229,7 @@ def ratio(results: Results, case: str, fact: str, name: str, other: str) -> floa
 
 def table(results: Results, starts: Mapping[str, Mapping[str, float]], names: Sequence[str], rounds: int) -> str:
     def shown(value: float | None, digits: int = 0) -> str:
-        return "–" if value is None else f"{value:,.{digits}f}"
+        return "-" if value is None else f"{value:,.{digits}f}"
 
     lines = [
         f"Medians of {rounds} interleaved rounds, ratios within a round. {machine()}",
@@ -244,14 +256,18 @@ def table(results: Results, starts: Mapping[str, Mapping[str, float]], names: Se
         lines.append(f"| {case} | {figure} | {' | '.join(cells)} | {shown(against, 2)} | {goal} |")
     for fact in ("first answer s", "idle MiB"):
         cells = [shown(starts.get(name, {}).get(fact), 2 if fact.endswith("s") else 0) for name in names]
-        lines.append(f"| start | {fact} | {' | '.join(cells)} | – | {'≤ 0.6' if fact.endswith('s') else '≤ 60'} |")
+        lines.append(f"| start | {fact} | {' | '.join(cells)} | - | {'≤ 0.6' if fact.endswith('s') else '≤ 60'} |")
     errors = sum(row["errors"] for (name, _), rows in results.items() if name == "imageworks" for row in rows)
     lines += ["", f"Errors through ImageWorks in all cases: {errors}."]
     return "\n".join(lines)
 
 
 def machine() -> str:
-    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     packages = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "httptools", "aiohttp", "msgspec"))
     others = [_version(name, flag) for name, flag in (("haproxy", "-v"), ("nginx", "-v"))]
     said = "; ".join(each for each in others if each)

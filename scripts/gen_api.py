@@ -86,7 +86,7 @@ def _kind(schema: dict[str, Any]) -> str:
 def _answer(status: str, said: dict[str, Any]) -> str:
     kinds = [kind for kind in said.get("content", {}) if kind != "application/json"]
     names = [_name(content.get("schema", {})) for content in said.get("content", {}).values()]
-    told = [*(name for name in names if name not in ("", "Error")), *kinds]
+    told = [*(name for name in names if name not in ("", "Error", "Failure")), *kinds]
     return f"{status} ({', '.join(told)})" if told else status
 
 

@@ -149,7 +149,7 @@ async def _proxy(
 
 def application(proxy: Proxy, reloader: Reloader | None = None) -> web.Application:
     """All endpoints of a proxy; without a `reloader` its table stays."""
-    app = web.Application(middlewares=[guard(proxy)], client_max_size=UNBOUNDED)
+    app = web.Application(middlewares=[guard(proxy.clients)], client_max_size=UNBOUNDED)
     views = Views(proxy)
     for path, name in paths().items():
         app.router.add_post(path, proxy.endpoint(name))

@@ -87,6 +87,9 @@ class Drive:
 
     async def open(self) -> None:
         """Look at what runs already and what was held; nothing is granted before."""
+        if self._steady is not None:
+            self._steady.stalled = self._stalled
+            self.spawn(self._beat())
         looked, (uuids, measured) = await asyncio.gather(
             recovery.look_around(self.lineup), self.measuring.first(FIRST_LOOK_S)
         )
@@ -101,9 +104,6 @@ class Drive:
         self._adopt({name: seen for name, seen in looked.items() if seen is not None})
         self.spawn(self._measure())
         self.spawn(self._remember())
-        if self._steady is not None:
-            self._steady.stalled = self._stalled
-            self.spawn(self._beat())
 
     def _adopt(self, observed: Mapping[str, recovery.Observed]) -> None:
         leases = self.leases.take_over(self._kept)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -17,9 +16,6 @@ from imageworks.runtime.access import check_local, request_id
 from imageworks.runtime.clients import Client, Clients, today
 from imageworks.runtime.endpoints import paths
 from imageworks.runtime.errors import ApiError, too_large
-
-if TYPE_CHECKING:
-    from imageworks.runtime.proxy import Proxy
 
 LOG = logging.getLogger(__name__)
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -32,21 +28,21 @@ PATHS = frozenset(paths())
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guard(proxy: Proxy) -> Middleware:
-    """The middleware of a proxy's handlers."""
+def guard(clients: Clients) -> Middleware:
+    """The middleware of a proxy's handlers; `clients` are those who may ask."""
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await _guarded(proxy, request, handler)
+        return await _guarded(clients, request, handler)
 
     return checked
 
 
-async def _guarded(proxy: Proxy, request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _guarded(clients: Clients, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Check, handle, and turn every failure into the one error shape."""
     request[REQUEST_ID] = number = request_id(request.headers.get("x-request-id", ""))
     try:
-        _check(proxy.clients, request)
+        _check(clients, request)
         response = await handler(request)
     except ApiError as error:
         response = answer(error)

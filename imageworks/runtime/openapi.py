@@ -146,7 +146,7 @@ def _engines(path: str, name: Endpoint, serving: Serving) -> dict[str, Any]:
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {"description": "What the engine says, byte for byte", "headers": _HEADERS, "content": _said(name)},
-            **_failures(_ANSWERED, {}),
+            **_failures(_ANSWERED, dict.fromkeys(_ANSWERED, "Failure")),
             "default": {"description": "A refusal of the engine, as it came"},
         },
     }

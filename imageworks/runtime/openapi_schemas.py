@@ -122,6 +122,7 @@ _CANDIDATE = {
 }  # fmt: skip
 _OWN: Mapping[str, Schema] = {
     "Error": shape(error=_ERROR),
+    "Failure": {"type": "object", "description": "`Error`, or what the engine says, as it came"},
     "Model": shape(
         "aliases", "capabilities", "quantization", "context", "state", "weights",
         id=TEXT, object={"const": "model"}, created=COUNT, owned_by=TEXT, aliases=array(TEXT), capabilities=array(TEXT),

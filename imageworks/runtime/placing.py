@@ -129,7 +129,7 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
     before = turn.plans.get(lane)
     if before is not None and not need.never_with:
         # somebody of its lane waits already: it gets what is left, and the same models are in its way
-        found = FITS if fits(state, need, turn.reserved) else before
+        found: Plan | None = FITS if fits(state, need, turn.reserved) else before
     else:
         found = plan(state, need, turn.reserved)
     if found is FITS and not moving:

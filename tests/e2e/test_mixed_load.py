@@ -57,10 +57,11 @@ def mixed() -> list[Asked]:
     return [Asked(draw.choice(MODELS), draw.random() < 0.5, draw.randint(1, 4)) for _ in range(REQUESTS)]
 
 
-def send(stack: StackFolder, asked: Asked) -> http.client.HTTPConnection:
-    """Ask, and leave the answer for later."""
+def send(stack: StackFolder, number: int, asked: Asked) -> http.client.HTTPConnection:
+    """Ask, and leave the answer for later; the record will bear the number."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=120)
-    connection.request("POST", "/v1/chat/completions", asked.body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "X-Request-Id": f"mixed-{number:03}"}
+    connection.request("POST", "/v1/chat/completions", asked.body, headers)
     return connection
 
 
@@ -159,11 +160,11 @@ def test_two_hundred_mixed_requests_are_answered_fairly_with_the_loads_that_the_
     stack, trace = one_place, mixed()
     moves = Moves(stack)
     first = replace(trace[0], model=MODELS[0])
-    assert answer(send(stack, first), first) == "whole"
+    assert answer(send(stack, 0, first), first) == "whole"
     connections = []
     with held_still(stack, MODELS[0]):
         for number, asked in enumerate(trace, 1):
-            connections.append(send(stack, asked))
+            connections.append(send(stack, number, asked))
             eventually(lambda number=number: present(stack) == number, f"request {number} is in")  # type: ignore[misc]
 
     # every request is answered, in full

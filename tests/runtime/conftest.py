@@ -27,8 +27,10 @@ from imageworks import contract
 from imageworks.runtime.app import listening
 from imageworks.runtime.backends.probe import serves
 from imageworks.runtime.backends.protocol import Look, SleepError, Status
+from imageworks.runtime.conversation import switches
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.keys import read as read_keys
+from imageworks.runtime.keys import read_clients
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.records import RecordLog
 from imageworks.runtime.reload import Reloader
@@ -94,6 +96,9 @@ def make_table(
         "drain_s": 5.0,
         "parameters": (),
         "completions": 4,
+        "history": contract.History(),
+        "images": contract.ImageRule(),
+        "keys": (),
     }
     settings |= {name: changes.pop(name) for name in tuple(changes) if name in settings}
     facts: dict[str, Any] = {
@@ -350,7 +355,17 @@ async def _world(
         log = folder / "state" / "log" / "requests.jsonl"
         records = RecordLog(log)
         keys = read_keys(table, folder, environ)
-        proxy = Proxy(drive, http, records, {"models": str(folder), "stack": str(folder)}, quiet_s=quiet_s, keys=keys)
+        proxy = Proxy(
+            drive,
+            http,
+            records,
+            {"models": str(folder), "stack": str(folder)},
+            quiet_s=quiet_s,
+            keys=keys,
+            clients=read_clients(table, folder, environ),
+            switches=switches(environ),
+        )
+        stack.callback(proxy.shrinker.close)
         maker = Maker(engines)
         reloader = Reloader(proxy, folder / "routes.json", folder, environ, maker)
         await stack.enter_async_context(listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast, reloader=reloader))

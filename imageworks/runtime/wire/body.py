@@ -41,8 +41,7 @@ class Spares:
         """The body was sent, and nobody needs it."""
         if isinstance(body, bytearray) and len(self._free) < SPARES and SPARE_LEAST <= len(body) <= SPARE_MOST:
             with suppress(BufferError):
-                body.append(0)
-                body.pop()
+                body.pop()  # refused while there is a view; one byte less is no matter
                 self._free.append(body)
 
     def sweep(self) -> None:

@@ -40,7 +40,7 @@ PIPELINED_BYTES = 64 << 10
 """What a client may send ahead while its request is served."""
 WRITE_HIGH, WRITE_LOW = 128 << 10, 32 << 10
 """Bytes waiting for one client at which its engine is no longer read, and read again."""
-SEND_BYTES = 256 << 10
+SEND_BYTES = 512 << 10
 """A large body goes to the engine in such pieces, so that others are served in between."""
 
 UPSTREAM_IDLE_S = 2.0
