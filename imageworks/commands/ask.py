@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from imageworks.commands import here
+from imageworks.commands import client_key, here
 from imageworks.commands.console import fail
 
 DEFAULT_URL = "http://127.0.0.1:8100"
@@ -66,7 +66,7 @@ def ask(url: str, model: str, text: str, images: Sequence[dict[str, Any]] = ()) 
         return fail(f"--url {url} is no http address", f"e.g. {DEFAULT_URL}")
     connection = http.client.HTTPConnection(address.hostname, address.port or 80)
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), client_key.headers())
         response = connection.getresponse()
         if response.status != http.HTTPStatus.OK:
             return _refused(response.status, response.read())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imageworks import contract, locations
-from imageworks.commands import kept
+from imageworks.commands import client_key, kept
 from imageworks.commands.here import PROXY
 from imageworks.commands.kept import Generation
 from imageworks.commands.running import NotRunningError, ProgramInfo, Running
@@ -134,7 +134,7 @@ def get(address: tuple[str, int], path: str) -> Mapping[str, Any] | None:
     """The JSON object that the proxy answers, whatever the status; None when there is none."""
     connection = http.client.HTTPConnection(*address, timeout=ANSWER_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=client_key.headers())
         answer = json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException):
         return None

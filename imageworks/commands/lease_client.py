@@ -16,11 +16,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from imageworks.commands import here
+from imageworks.commands import client_key, here
 
 DEFAULT_URL = "http://127.0.0.1:8100"
-KEY = "IMAGEWORKS_KEY"
-"""Environment variable with the key to show, where the proxy wants one."""
 CALL_S = 5.0
 """Longest wait for an answer that nobody has to wait for."""
 
@@ -73,7 +71,7 @@ class Proxy:
         connection = http.client.HTTPConnection(self._place.hostname or "", self._place.port or 80, timeout=timeout_s)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, _headers())
+            connection.request(method, path, text, client_key.headers())
             response = connection.getresponse()
             data = json.loads(response.read())
             return Answer(response.status, data if isinstance(data, dict) else {}, _seconds(response))
@@ -81,11 +79,6 @@ class Proxy:
             raise UnreachableError(f"the proxy does not answer at {self.url} ({error})") from None
         finally:
             connection.close()
-
-
-def _headers() -> dict[str, str]:
-    key = os.environ.get(KEY)
-    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
 
 
 def _seconds(response: http.client.HTTPResponse) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imageworks.commands import here
+from imageworks.commands import client_key, here
 from imageworks.commands.console import result
 from imageworks.commands.pipeline import stack_option
 
@@ -55,7 +55,7 @@ def _residency(folder: Path) -> dict[str, Any]:
         return {}
     try:
         connection = http.client.HTTPConnection(table["proxy"]["host"], table["proxy"]["port"], timeout=2)
-        connection.request("GET", "/running")
+        connection.request("GET", "/running", headers=client_key.headers())
         models = json.loads(connection.getresponse().read())["running"]
         return {table["routes"][row["model"]]["program"] or row["model"]: row for row in models}
     except (OSError, ValueError, KeyError, http.client.HTTPException):

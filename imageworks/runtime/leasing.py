@@ -82,7 +82,7 @@ def force_release(state: State, event: ev.ForceRelease) -> None:
         if over is not None:
             state.out.append(ev.LeaseAnswered(event.call, over))
         else:
-            deny(state, event.call, "unknown_lease", f"there is no lease {event.lease}")
+            _unknown(state, event.call, event.lease)
         return
     if lease.state == "active":
         lost(state, lease, "forced", f"ended by {event.actor}")
@@ -114,11 +114,19 @@ def handover(state: State, event: ev.Handover) -> None:
     return None
 
 
+def _unknown(state: State, call: str, name: str) -> None:
+    """Nobody knows the lease; before the books are taken over that says nothing yet."""
+    if state.adopted:
+        deny(state, call, "unknown_lease", f"there is no lease {name}")
+    else:
+        deny(state, call, "not_reconciled", "what was held is still being looked at", 1.0)
+
+
 def _held(state: State, call: str, name: str, token: int) -> Lease | None:
     """The active lease of which this is the token; else the call is denied."""
     lease = state.leases.get(name)
     if lease is None and name not in state.ended:
-        deny(state, call, "unknown_lease", f"there is no lease {name}")
+        _unknown(state, call, name)
     elif lease is not None and token > lease.token:
         deny(state, call, "not_owner", f"this is no token of lease {name}")
     elif lease is None or (reason := stale(state, name, token)) is not None:

@@ -42,17 +42,24 @@ def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[ev.Eff
     state.now = now = max(now, state.now)
     out: list[ev.Effect] = []
     state.out = out
-    HANDLERS[event.__class__](state, event)
     timers = state.timers
+    if timers.heap and timers.heap[0][0] <= now:
+        _pass_time(state)
+    HANDLERS[event.__class__](state, event)
     if state.dirty:
         placing.settle(state)
     if timers.heap and timers.heap[0][0] <= now:
-        while (due := timers.due(now)) is not None:
-            MOMENTS[due[0]](state, due[1])
-        placing.settle(state)
+        _pass_time(state)  # who came just now and does not wait
     if isinstance(event, ev.Acquire):
         asking.announce(state, event.call)
     return state, tuple(out)
+
+
+def _pass_time(state: State) -> None:
+    """What fell due by now, before anything else happens."""
+    while (due := state.timers.due(state.now)) is not None:
+        MOMENTS[due[0]](state, due[1])
+    placing.settle(state)
 
 
 def next_deadline(state: State, now: float) -> float | None:

@@ -284,7 +284,7 @@ class Maker:
     """Makes engines for the routes of later tables: the one that is there where name and port are the same."""
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
-        self.all = list(engines.values())
+        self.engines, self.all = engines, list(engines.values())
         self.elsewhere: Mapping[str, Engine] = {}
 
     def make(self, route: contract.Route) -> Engine | None:
@@ -303,9 +303,9 @@ class World:
     """A proxy at `url` with its engines; `lines` are the request records after `close_records`."""
 
     def __init__(
-        self, proxy: Proxy, engines: Mapping[str, Engine], url: str, records: RecordLog, log: Path, maker: Maker
+        self, proxy: Proxy, maker: Maker, url: str, records: RecordLog, log: Path
     ) -> None:
-        self.proxy, self.engines, self.url, self._records, self._log = proxy, engines, url, records, log
+        self.proxy, self.engines, self.url, self._records, self._log = proxy, maker.engines, url, records, log
         self.maker, self.routes = maker, log.parents[2] / "routes.json"
         self.http = aiohttp.ClientSession(url)
         self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
@@ -371,7 +371,7 @@ async def _world(
         await stack.enter_async_context(listening(proxy, listen("127.0.0.1", ports[-1]), fast=fast, reloader=reloader))
         if opened:
             await drive.open()
-        world = World(proxy, engines, f"http://127.0.0.1:{ports[-1]}", records, log, maker)
+        world = World(proxy, maker, f"http://127.0.0.1:{ports[-1]}", records, log)
         stack.push_async_callback(world.http.close)
         stack.push_async_callback(world.client.close)
         stack.callback(records.close)

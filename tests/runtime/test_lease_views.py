@@ -388,6 +388,14 @@ def test_before_it_is_known_what_runs_no_lease_is_given(world: Make, play: Play)
         async with world({}, opened=False, **CARD) as w:
             code, told, headers = await w.post(lease(), LEASE)
             assert (code, told["error"]["code"], headers["x-should-retry"]) == (503, "not_reconciled", "true")
+            for path, body in (
+                (f"{LEASE}/earlier/renew", {"token": 1}),
+                (f"{LEASE}/earlier/handover", {"token": 1, "owner": "x"}),
+                ("/v1/gpu/release", {"lease_id": "earlier", "token": 1}),
+                ("/v1/gpu/force_release", {"lease_id": "earlier", "actor": "x"}),
+            ):
+                code, told, _ = await w.post(body, path)  # perhaps it is known in a moment: nobody must give up now
+                assert (code, told["error"]["code"]) == (503, "not_reconciled"), path
             waiting = asyncio.create_task(w.post(lease(wait_s=10), LEASE))
             await w.until(lambda: w.proxy.drive.state.by_call)
             await w.proxy.drive.open()

@@ -348,7 +348,7 @@ def test_no_request_fails_under_200_streams_and_many_reloads(world: Make, route:
                     more.set()
 
             streams = [asyncio.create_task(ask(number)) for number in range(STREAMS)]
-            whole = asyncio.gather(*streams)
+            whole: asyncio.Future[Any] = asyncio.gather(*streams)
             for number in range(RELOADS):
                 a, b = table.routes["a"], table.routes["b"]
                 changed = replace(a, sampling={"temperature": number / RELOADS}, concurrency=32 + number % 33)
@@ -358,7 +358,7 @@ def test_no_request_fails_under_200_streams_and_many_reloads(world: Make, route:
                 status, answer = await w.reload(with_routes(table, changed, b, *extra, plan_hash=f"{number:064d}"))
                 assert status == 200, answer
                 more.clear()
-                another = asyncio.ensure_future(more.wait())
+                another: asyncio.Future[Any] = asyncio.ensure_future(more.wait())
                 await asyncio.wait([whole, another], return_when="FIRST_COMPLETED")
                 another.cancel()
             over.set()

@@ -1,8 +1,9 @@
 """Connections to engines: kept alive, pooled, and read as HTTP.
 
 Owns `Pool` (idle connections by address, the freshest first, none older than UPSTREAM_IDLE_S) and `Back`, one
-connection with its parser. A connection is used again only after an answer that ended exactly where it should. What an
-answer means is its `Reader`'s concern.
+connection with its parser. A connection is used again only after an answer that ended exactly where it should, and whose
+length was announced: llama.cpp promises to keep a connection and closes it right after each chunked answer. What an answer
+means is its `Reader`'s concern.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Pool:
 class Back(asyncio.Protocol):
     """One connection to an engine. `reader` is set while it works for somebody, `sending` while a body is under way."""
 
-    __slots__ = ("_ended", "_fields", "_final", "_framed", "_junk", "_keep", "_parser", "_pieces", "_pool", "_until_close", "reader",
+    __slots__ = ("_chunked", "_ended", "_fields", "_final", "_framed", "_junk", "_keep", "_parser", "_pieces", "_pool", "_until_close", "reader",
                  "sending", "since", "transport", "where")  # fmt: skip
     transport: asyncio.Transport
 
@@ -115,7 +116,7 @@ class Back(asyncio.Protocol):
         self.sending = False
         self._fields: list[tuple[str, str]] = []
         self._pieces: list[bytes] = []
-        self._final = self._framed = self._ended = self._keep = self._junk = self._until_close = False
+        self._final = self._framed = self._chunked = self._ended = self._keep = self._junk = self._until_close = False
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -178,14 +179,14 @@ class Back(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._junk, self._framed = self._ended, False
+        self._junk, self._framed, self._chunked = self._ended, False, False
         self._fields.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field."""
         name = name.lower()
         if name in _FRAMING:
-            self._framed = True
+            self._framed, self._chunked = True, self._chunked or name == b"transfer-encoding"
         elif (wanted := _WANTED.get(name)) is not None:
             self._fields.append((wanted, value.decode("latin-1")))
 
@@ -205,4 +206,4 @@ class Back(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is whole."""
         if self._final:
-            self._ended, self._keep = True, self._parser.should_keep_alive()
+            self._ended, self._keep = True, self._parser.should_keep_alive() and not self._chunked

@@ -187,6 +187,21 @@ def test_f40_connections_that_engines_close_are_not_used_again(bed: Any, engine:
     assert len(engine.requests) == 50
 
 
+def test_f40_a_connection_is_not_used_after_a_stream(engine: Any, wire: Wires) -> None:
+    """llama.cpp says `Keep-Alive: timeout=5` with a stream, and closes right after it: who asks at once would be lost."""
+    stream = (CHUNKS[:-2] + b"Keep-Alive: timeout=5, max=100\r\n\r\n", chunk(EVENT), chunk(DONE), b"0\r\n\r\n")
+    engine.scripts["stream"] = Steps(*stream)
+    line = wire()
+    line.send(ask())
+    assert line.response().status == 200
+    before = engine.connections
+    for _ in range(5):
+        line.send(ask("stream", stream=True))
+        assert line.response().body == EVENT + DONE
+    assert engine.connections >= before + 4  # the first may find one that is idle
+    assert len(engine.requests) == 6
+
+
 def test_f40_a_request_that_an_engine_saw_is_not_sent_again(engine: Any, wire: Wires) -> None:
     engine.scripts["rude"] = Steps("drop")
     line = wire()
