@@ -257,8 +257,8 @@ def _compare(machine: Machine, trace: Trace, policy: str, load_s: float, form: s
 
     chosen = [name for name in REPLAYED if policy in ("all", name)]
     reports = [replay(machine, name, trace.jobs, load_times(machine, load_s)) for name in chosen]
-    passed = next((report.most_passed for report in reports if report.policy == "ours"), None)
-    least = fewest_loads(machine, trace.jobs, passed) if policy in ("all", "optimal") else None
+    late = next((report.most_late for report in reports if report.policy == "ours"), None)
+    least = fewest_loads(machine, trace.jobs, late) if policy in ("all", "optimal") else None
     if form == "json":
         data = {"reports": [asdict(report) for report in reports], "skipped": trace.skipped}
         result(json.dumps(data | ({"optimum": {"loads": least[0], "what": least[1]}} if least else {}), indent=2))
@@ -272,9 +272,9 @@ def _compare(machine: Machine, trace: Trace, policy: str, load_s: float, form: s
 
 
 def _table(reports: Sequence[Report]) -> None:
-    result("policy     jobs  loads  wait p50    p95    max   most passed  idle  makespan")
+    result("policy     jobs  loads  wait p50    p95    max     most late  idle  makespan")
     for each in reports:
         result(
             f"{each.policy:<8} {each.jobs:>6} {each.loads:>6} {each.wait_p50_s:>8.1f}s {each.wait_p95_s:>6.1f} "
-            f"{each.wait_max_s:>6.1f} {each.most_passed:>13} {each.gpu_idle:>5.0%} {each.makespan_s:>8.1f}s"
+            f"{each.wait_max_s:>6.1f} {each.most_late:>13} {each.gpu_idle:>5.0%} {each.makespan_s:>8.1f}s"
         )

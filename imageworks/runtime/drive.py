@@ -82,6 +82,7 @@ class Drive:
         self._due: float | None = None
         self._settled = asyncio.Event()
         self._settled.set()
+        self._opened = asyncio.Event()
 
     # the life of the loop
 
@@ -112,6 +113,7 @@ class Drive:
             self.leases.closed_until = self.clock() + self.table.leases.ttl_s
         tokens = recovery.tokens_here(self._kept, self.uuids, self.ledger.floor())
         self.say(ev.Adopt(observed, leases, tokens, self._kept.load_s))
+        self._opened.set()
         for name, seen in observed.items():
             if seen == "starting":
                 self.spawn(self._perform_with.start(name, {}, adopted=True))
@@ -199,6 +201,8 @@ class Drive:
 
         `lease` is the id and token that the request shows. Raises ApiError; cancelling leaves the queue or gives back.
         """
+        if lease is not None and not self.state.adopted:
+            await self._opened.wait()  # whether it is known says nothing before
         if not self._settled.is_set():
             await self._settled.wait()
         answer = self._ask(request, models, deadline, priority, lease)

@@ -36,13 +36,16 @@ class Violation:
 
 @dataclass(slots=True)
 class Open:
-    """A request without its final answer. `stale`: it showed a token that is worth nothing. `passed` counts younger ones that went first."""
+    """A request without its final answer. `stale`: it showed a token that is worth nothing. `ahead` waited when it
+    came, `passed` counts younger ones that went first.
+    """
 
     subject: str
     models: tuple[str, ...]
     deadline: float
     since: float  # by true time
     number: int
+    ahead: int
     stale: bool = False
     passed: int = 0
 
@@ -138,12 +141,12 @@ class Book(Holdings):
 
     def _arrive(self, event: ev.Arrive) -> None:
         self.arrivals += 1
-        stale = False
+        stale, ahead = False, len(self.open_requests) + len(self.open_calls)
         if event.lease is not None:
             held = self.leases.get(event.lease)
             stale = held is None or held.state != "active" or held.lease.token != event.token
         self.open_requests[event.request] = Open(
-            event.request, event.models, event.deadline, self.agenda.now, self.arrivals, stale
+            event.request, event.models, event.deadline, self.agenda.now, self.arrivals, ahead, stale
         )
         heappush(self.deadlines, (event.deadline, event.request))
 

@@ -2,7 +2,7 @@
 
 Owns the offline bound. One model at a time on the card: exact for a trace that waits there as a whole, and a lower bound
 for one that comes in bit by bit (who knows the future may still wait for it). The bound on waiting is kept: nobody is
-passed by more than `overtakes` later arrivals. More than one model at a time: the number of different models.
+served more than `overtakes` places after their turn. More than one model at a time: the number of different models.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ def fewest_loads(machine: Machine, jobs: Sequence[Job], overtakes: int | None) -
     found = _search([job.models[0] for job in jobs], models, overtakes)
     if found is None:
         return len(models), "lower bound: each model is loaded once (too large for an exact search)"
-    return found, f"exact for a trace that waits as a whole, nobody passed more than {overtakes} times"
+    return (
+        found,
+        f"exact for a trace that waits as a whole, nobody served more than {overtakes} places after their turn",
+    )
 
 
 def _search(asked: Sequence[str], models: Sequence[str], overtakes: int) -> int | None:
     """Fewest stretches of one model each, breadth first; None when there are too many to look at.
 
-    A state is how many of each model were served. A stretch may end anywhere before somebody is passed too often, so from
+    A state is how many of each model were served. A stretch may end anywhere before somebody is too late, so from
     the lowest count of its model at which it can begin it reaches all that a later beginning would.
     """
     places = [[index for index, name in enumerate(asked) if name == model] for model in models]
@@ -51,7 +54,7 @@ def _search(asked: Sequence[str], models: Sequence[str], overtakes: int) -> int 
             served = [*others[:model], lowest, *others[model:]]
             for count in range(lowest + 1, reached + 1):
                 served[model] = count
-                if _most_passed(before, served) > overtakes:
+                if _most_late(before, served) > overtakes:
                     break
                 if tuple(served) == totals:
                     return loads
@@ -75,14 +78,9 @@ def _go_on(
                 following[key] = count
 
 
-def _most_passed(before: Sequence[Sequence[Sequence[int]]], served: Sequence[int]) -> int:
-    """Of the oldest waiters of each model, how often the most passed one was passed."""
-    most = 0
-    for own, done in zip(before, served, strict=True):
-        if done < len(own):
-            passed = 0
-            for count, earlier in zip(served, own[done], strict=True):
-                if count > earlier:
-                    passed += count - earlier
-            most = max(most, passed)
-    return most
+def _most_late(before: Sequence[Sequence[Sequence[int]]], served: Sequence[int]) -> int:
+    """Of the oldest waiters of each model, how many places the latest one is behind its turn."""
+    done_in_all = sum(served)
+    return max(
+        (done_in_all - sum(own[done]) for own, done in zip(before, served, strict=True) if done < len(own)), default=0
+    )

@@ -47,7 +47,8 @@ POLICIES: Mapping[str, Policy] = {"ours": Ours(), "lru": Lru(), "fifo": Fifo()}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a policy made of a trace. Waits are seconds from arrival to grant; `idle` is the share of time in which no job was served."""
+    """What a policy made of a trace. Waits are seconds from arrival to grant; `most_late` is by how many places
+    somebody was served after their turn (their place in the order of arrival), `gpu_idle` the share of time in which no job was served."""
 
     policy: str
     jobs: int
@@ -56,7 +57,7 @@ class Report:
     wait_p50_s: float
     wait_p95_s: float
     wait_max_s: float
-    most_passed: int
+    most_late: int
     gpu_idle: float
     makespan_s: float
 
@@ -68,10 +69,10 @@ class _Run:
         self.agenda = Agenda()
         self.state = policy.initial(self.machine)
         self.tick: float | None = None
-        self.loads = self.refused = self.busy = self.most_passed = 0
+        self.loads = self.refused = self.busy = self.most_late = 0
         self.busy_s = self.busy_since = self.end = 0.0
         self.waits: list[float] = []
-        self.waiting: dict[int, int] = {}
+        self.waiting: set[int] = set()
 
     def play(self) -> None:
         self.say(ev.Adopt({}))
@@ -82,7 +83,7 @@ class _Run:
                 raise RuntimeError(f"{len(self.waiting)} jobs wait for ever")
 
     def arrive(self, number: int) -> None:
-        self.waiting[number] = 0
+        self.waiting.add(number)
         self.say(ev.Arrive(str(number), self.jobs[number].models, self.agenda.now + PATIENCE_S))
 
     def say(self, event: ev.Event) -> None:
@@ -91,10 +92,10 @@ class _Run:
         for effect in effects:
             match effect:
                 case ev.Grant(request, model):
-                    self.grant(int(request), model)
+                    self.grant(int(request))
                 case ev.Refuse(request):
                     self.refused += 1
-                    del self.waiting[int(request)]
+                    self.waiting.discard(int(request))
                 case ev.Start(model) | ev.Wake(model):
                     self.loads += 1
                     self.agenda.after(self.load_s[model], self.say, ev.Ready(model))
@@ -114,13 +115,10 @@ class _Run:
             self.tick = None
             self.say(ev.Tick())
 
-    def grant(self, number: int, model: str) -> None:
+    def grant(self, number: int) -> None:
         job, now = self.jobs[number], self.agenda.now
-        del self.waiting[number]
-        for other in self.waiting:
-            if other < number and self.jobs[other].models[0] != model:
-                self.waiting[other] += 1
-                self.most_passed = max(self.most_passed, self.waiting[other])
+        self.waiting.discard(number)
+        self.most_late = max(self.most_late, len(self.waits) - number)
         self.waits.append(now - job.at)
         if not self.busy:
             self.busy_since = now
@@ -148,7 +146,7 @@ def replay(machine: Machine, policy: str, jobs: Sequence[Job], load_s: Mapping[s
         wait_p50_s=waits[len(waits) // 2],
         wait_p95_s=waits[int(len(waits) * 0.95)],
         wait_max_s=waits[-1],
-        most_passed=run.most_passed,
+        most_late=run.most_late,
         gpu_idle=1 - run.busy_s / run.end if run.end else 0.0,
         makespan_s=run.end,
     )

@@ -302,9 +302,7 @@ class Maker:
 class World:
     """A proxy at `url` with its engines; `lines` are the request records after `close_records`."""
 
-    def __init__(
-        self, proxy: Proxy, maker: Maker, url: str, records: RecordLog, log: Path
-    ) -> None:
+    def __init__(self, proxy: Proxy, maker: Maker, url: str, records: RecordLog, log: Path) -> None:
         self.proxy, self.engines, self.url, self._records, self._log = proxy, maker.engines, url, records, log
         self.maker, self.routes = maker, log.parents[2] / "routes.json"
         self.http = aiohttp.ClientSession(url)

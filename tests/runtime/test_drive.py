@@ -154,6 +154,28 @@ def test_a_lease_outlives_the_proxy_and_the_model_it_displaced_comes_back(
     play(story())
 
 
+def test_a_request_under_a_lease_of_the_last_life_waits_for_the_books(
+    route: Make, table: Make, play: Play, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        engine = Obedient()
+        plan = table(route("a", 1, gpu_mib={"0": 8000}), **CARD)
+        first = await Life(plan, engine, tmp_path).begin()
+        held = await leased(first, ask("job", exclusive=True))
+        first.ledger.close()
+        ledger = Ledger(tmp_path)
+        second = Drive(plan, {"a": engine}, ledger=ledger, kept=ledger.open())
+        asking = asyncio.create_task(second.acquire("r1", ("a",), 1e9, lease=(held.id, held.token)))
+        await asyncio.sleep(0)
+        await second.open()
+        assert await asking == "a"
+        for drive in (first, second):
+            await drive.close()
+        ledger.close()
+
+    play(story())
+
+
 def test_a_model_that_was_being_stopped_when_the_proxy_died_is_stopped_by_the_next(
     route: Make, table: Make, play: Play, tmp_path: Path
 ) -> None:

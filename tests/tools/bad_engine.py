@@ -118,6 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         for _ in range(100_000 if MODE in ("drip", "busy") else 3):
             self.chunk(f"data: {piece}\n\n")
             time.sleep(0.05)
+        self.wait_while("hold")
         self.chunk("data: [DONE]\n\n")
         self.chunk("")
 

@@ -87,11 +87,13 @@ def all_answered(book: Book, _event: Any) -> str | None:
     return f"{left[0]} never got an answer" if left else None
 
 
-@invariant(17, "a waiter is passed a bounded number of times", "core", ev.Grant)
+@invariant(17, "a waiter is served a bounded number of places after its turn", "core", ev.Grant)
 def bounded_overtakes(book: Book, _effect: ev.Grant) -> str | None:
+    """Its turn is after those who were ahead of it; a model that comes up fills its places once, whoever waits."""
     waiter = book.most_passed
-    if waiter is not None and waiter.passed > book.machine.max_overtakes + book.places:
-        return f"{waiter.subject} was passed {waiter.passed} times, {book.machine.max_overtakes} are allowed"
+    if waiter is not None and waiter.passed > waiter.ahead + book.machine.max_overtakes + book.places:
+        most = book.machine.max_overtakes
+        return f"{waiter.subject} had {waiter.ahead} ahead and was passed {waiter.passed} times, {most} are allowed"
     return None
 
 
