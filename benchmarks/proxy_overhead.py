@@ -36,7 +36,15 @@ KINDS = {
         "messages": [
             {
                 "role": "user",
-                "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1Pe" + "A" * (1 << 20)}}],
+                "content": [
+                    {
+                        "type": "image_url",
+                        "image_url": {
+                            "url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1Pe"
+                            + "A" * (1 << 20)
+                        },
+                    }
+                ],
             }
         ],
     },

@@ -120,7 +120,8 @@ class Route:
     `none`, `level1` or `level2`, and what it holds then is `asleep_mib` on each GPU and `asleep_host_mib`; models of
     `never_with` are not loaded beside it. `image_tokens` is the most that one
     image of a role takes of the context, 0 where that is not known. Parameters of `strip` are taken out of every request, those of `set` and of
-    the variant that was asked for are put in. `key` is the secret that a remote server wants as bearer token.
+    the variant that was asked for are put in. `key` is the secret that a remote server wants as bearer token. `made_from` is
+    the tag of an Ollama model; `served_name` is then one of our own, made from it with the planned context.
     """
 
     id: str
@@ -151,6 +152,7 @@ class Route:
     strip: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     key: Secret | None = None
+    made_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ models:
     backend: llamacpp
     source: {{path: smol.gguf, mmproj: eyes.gguf}}
     capabilities: [chat, vision]
+    sampling: {{max_tokens: 16}}
     context: 2048
     placement: cpu
     roles: {{caption: 50}}

@@ -34,8 +34,51 @@ EFFECTS = ("os", "io", "shutil", "tempfile", "subprocess", "socket", "time", "da
 DECIDERS = tuple(
     f"runtime.{name}"
     for name in (
-        "admission", "answer", "conversation", "history", "parameters", "pictures", "asking", "book", "canonical", "changes", "delta", "effects", "elide", "endpoints", "errors", "events", "eviction", "form", "health", "job", "lease_request", "leases", "leasing", "lives", "media", "memory", "placing", "proof", "request", "residency", "schemas", "scheduler", "selection", "serving", "snapshot", "state", "table", "tail", "timers", "waiting", "wire.chunks", "wire.head", "wire.limits", "wire.writer",
-    )  # fmt: skip
+        "admission",
+        "answer",
+        "conversation",
+        "history",
+        "parameters",
+        "pictures",
+        "asking",
+        "book",
+        "canonical",
+        "changes",
+        "delta",
+        "effects",
+        "elide",
+        "endpoints",
+        "errors",
+        "events",
+        "eviction",
+        "form",
+        "health",
+        "job",
+        "lease_request",
+        "leases",
+        "leasing",
+        "lives",
+        "media",
+        "memory",
+        "placing",
+        "proof",
+        "request",
+        "residency",
+        "schemas",
+        "scheduler",
+        "selection",
+        "serving",
+        "snapshot",
+        "state",
+        "table",
+        "tail",
+        "timers",
+        "waiting",
+        "wire.chunks",
+        "wire.head",
+        "wire.limits",
+        "wire.writer",
+    )
 )
 # The longest matching name decides. A module that none matches is an error: new code takes a place on purpose.
 LAYERS: Mapping[str, Layer] = {
@@ -52,13 +95,17 @@ LAYERS: Mapping[str, Layer] = {
     "locations": Layer(may=("contract",)),
     "credentials": Layer(may=("contract", "locations")),
     "launch": Layer(may=("contract", "locations", "credentials")),
-    "runtime": Layer(may=("contract", "locations", "credentials", "aiohttp", "httptools", "msgspec", "uvloop", "multidict", "yarl")),
+    "runtime": Layer(
+        may=("contract", "locations", "credentials", "aiohttp", "httptools", "msgspec", "uvloop", "multidict", "yarl")
+    ),
     **{
         name: Layer(may=("contract", "msgspec", *DECIDERS), never=(*EFFECTS, "asyncio", "logging")) for name in DECIDERS
     },
     "runtime.sampler": Layer(may=("pynvml",)),
     "runtime.shrink": Layer(may=("PIL", "runtime.errors")),
-    "simulation": Layer(may=("contract", "msgspec", *DECIDERS), never=tuple({*EFFECTS, "asyncio", "logging"} - {"random", "datetime"})),
+    "simulation": Layer(
+        may=("contract", "msgspec", *DECIDERS), never=tuple({*EFFECTS, "asyncio", "logging"} - {"random", "datetime"})
+    ),
     "services": Layer(may=("xllamacpp",)),
     "store": Layer(may=("diagnostics", "model.lock", "contract", "locations")),
     "hardware": Layer(may=("diagnostics", "model.lock", "contract", "pynvml")),

@@ -105,7 +105,10 @@ class Reader:
                         "IW308",
                         f"the chat template of {name} cannot be read",
                         Label(path.span, error.strerror or str(error)),
-                        fixes=(Fix("a path from the folder of stack.yaml"), Fix("drop `template`: the weights have one")),
+                        fixes=(
+                            Fix("a path from the folder of stack.yaml"),
+                            Fix("drop `template`: the weights have one"),
+                        ),
                     )
 
     def prompts(self, root: MapNode) -> Prompts:

@@ -82,6 +82,8 @@ def exposed(root: MapNode) -> Iterator[Diagnostic]:
             notes=notes,
             fixes=(
                 Fix(f"bind: 127.0.0.1:{port}"),
-                Fix("proxy: {auth: {keys: {me: {key: {secret: MY_KEY}}}}}, and secrets: {MY_KEY: {env: IMAGEWORKS_MY_KEY}}"),
+                Fix(
+                    "proxy: {auth: {keys: {me: {key: {secret: MY_KEY}}}}}, and secrets: {MY_KEY: {env: IMAGEWORKS_MY_KEY}}"
+                ),
             ),
         )

@@ -428,9 +428,7 @@ Address = Annotated[
 SchemaVersion = Annotated[
     Literal[1], BeforeValidator(reads("the number 1", _schema_version)), _in_editors(enum=[1, "1"])
 ]
-ParameterName = Annotated[
-    str, BeforeValidator(reads("a parameter", _parameter)), _in_editors(_TEXT, PARAMETER.pattern)
-]
+ParameterName = Annotated[str, BeforeValidator(reads("a parameter", _parameter)), _in_editors(_TEXT, PARAMETER.pattern)]
 Placement = Annotated[
     Annotated[str, BeforeValidator(reads("a place", _place)), _in_editors(enum=list(PLACES)), Tag("<place>")]
     | Annotated[GpuCount, Tag("<gpus>")]
@@ -439,7 +437,9 @@ Placement = Annotated[
 ]
 RateOf = Annotated[float, BeforeValidator(reads("a rate such as 30/min", _rate)), _in_editors("string", _RATE.pattern)]
 TokensPerDay = Annotated[
-    int, BeforeValidator(reads("tokens such as 200k/day", _tokens_per_day)), _in_editors("string", "[0-9]{1,9}(k|M)?/day")
+    int,
+    BeforeValidator(reads("tokens such as 200k/day", _tokens_per_day)),
+    _in_editors("string", "[0-9]{1,9}(k|M)?/day"),
 ]
 Day = Annotated[
     str, BeforeValidator(reads("a day such as 2027-06-30", _day)), _in_editors("string", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -451,7 +451,10 @@ NamesOrAll = Annotated[
 ]
 NoRule = Annotated[Literal["none"], BeforeValidator(reads("none", _none)), _in_editors(enum=["none"])]
 Quality = Annotated[
-    int, BeforeValidator(reads("a quality 1..100", _at_least_one)), Field(ge=1, le=100), _in_editors(*_COUNT, maximum=100)
+    int,
+    BeforeValidator(reads("a quality 1..100", _at_least_one)),
+    Field(ge=1, le=100),
+    _in_editors(*_COUNT, maximum=100),
 ]
 ParameterValue = Annotated[Any, BeforeValidator(flag_value)]
 FreeMap = Annotated[dict[str, Any], BeforeValidator(_free_map), _in_editors("object")]

@@ -207,7 +207,9 @@ class Sampling(Part):
 class Params(Part):
     """What the proxy does to the parameters of every request for a model."""
 
-    set: dict[ParameterName, ParameterValue] = Field(default_factory=dict, description="parameter -> value, whatever the client sent")
+    set: dict[ParameterName, ParameterValue] = Field(
+        default_factory=dict, description="parameter -> value, whatever the client sent"
+    )
     strip: tuple[ParameterName, ...] = Field((), description="parameters that are taken out")
 
 
@@ -242,7 +244,8 @@ class Model(Part):
     sampling: Sampling = Sampling.model_construct()
     params: Params = Params.model_construct()
     variants: dict[Id, dict[ParameterName, ParameterValue]] = Field(
-        default_factory=dict, description="name -> parameters: `M:name` is this model with them set, without a second process"
+        default_factory=dict,
+        description="name -> parameters: `M:name` is this model with them set, without a second process",
     )
     template: Template | None = Field(None, description="default: the chat template inside the weights")
     grace: Duration | None = Field(None, description="idle time before it is unloaded")
@@ -286,7 +289,9 @@ class ReasoningHistory(Part):
     keep_turns: Count = Field(1, description="turns before the current one")
 
 
-VisionRule = Annotated[Annotated[VisionHistory, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)]
+VisionRule = Annotated[
+    Annotated[VisionHistory, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)
+]
 ReasoningRule = Annotated[
     Annotated[ReasoningHistory, Tag("<rule>")] | Annotated[NoRule, Tag("<none>")], Discriminator(none_or)
 ]

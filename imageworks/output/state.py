@@ -57,7 +57,7 @@ def prepare_state(stack_dir: Path, python: str) -> tuple[Diagnostic, ...]:
         for folder in (state, state / "run", state / "log", state / "bin"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
-        with swap.locked(state):  # two compiles at once would write beside each other's new file
+        with swap.locked(state / "bin"):  # two compiles at once; the proxy that runs holds the folder above
             for path, text, mode in (
                 (state / ".gitignore", "*\n", 0o600),
                 (state / "bin/launch", wrapper(python), 0o700),

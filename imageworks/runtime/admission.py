@@ -26,8 +26,7 @@ def able(table: RouteTable, resolution: Resolution, request: Request) -> tuple[R
         param = "messages" if wanted == "vision" else "model"
         message = f"`{resolution.name}` has no {wanted} capability"
         raise ApiError(400, "capability_missing", message, param=param, hint=_who_can(table, str(wanted)))
-    found = _serving(table, resolution, found, request)
-    return found
+    return _serving(table, resolution, found, request)
 
 
 def _serving(

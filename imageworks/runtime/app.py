@@ -74,7 +74,7 @@ async def run(table: RouteTable, routes: Path, stack: Path, init: str, sock: soc
         LOG.critical("%s", error)
         return 1
     async with (
-        _proxy(table, routes, stack, init, (ledger, kept), switched) as (proxy, reloader),
+        _proxy(table, routes, stack, init, (ledger, kept), switched=switched) as (proxy, reloader),
         listening(proxy, sock, reloader=reloader) as edge,
     ):
         LOG.info(
@@ -114,7 +114,7 @@ async def _beside(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _proxy(
-    table: RouteTable, routes: Path, stack: Path, init: str, state: tuple[Ledger, Kept], switched: Switches
+    table: RouteTable, routes: Path, stack: Path, init: str, state: tuple[Ledger, Kept], *, switched: Switches
 ) -> AsyncIterator[tuple[Proxy, Reloader]]:
     ledger, kept = state
     tokens = locations.tokens(stack, table.roots, os.environ)

@@ -37,7 +37,7 @@ def acquire(state: State, event: ev.Acquire) -> None:
     state.queued[asking.seq] = asking
     state.by_call[call] = state.by_request[ask.request] = asking.seq
     state.timers.set("ask", call, event.deadline)
-    enlist(state, asking, ask.gpus or state.gpus)
+    enlist(state, (asking,), ask.gpus or state.gpus)
     state.asks.put(str(asking.seq), asking.key)
     state.dirty = True
     return None

@@ -170,4 +170,6 @@ async def shrunk(request: Request, rule: ImageRule, shrinker: Shrinks) -> tuple[
             small = await shrinker.shrink(data, rule.max_edge_px or 0, rule.jpeg_quality)
             link.set("data:image/jpeg;base64," + base64.b64encode(small).decode("ascii"))
             count += 1
-    return msgspec.structs.replace(request, fields={**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}), count
+    return msgspec.structs.replace(
+        request, fields={**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}
+    ), count

@@ -87,7 +87,9 @@ def _parts(body: Body, delimiter: bytes) -> tuple[Part, ...]:
         at = last + len(_LINE)
         # a delimiter that is only the beginning of a line is one to some parsers and none to others
         follows = bytes(body[at + len(delimiter) : at + len(delimiter) + 2])
-        parts.append(Part(head[1].decode("utf-8", "replace"), begin - len(delimiter) - len(_LINE), at, slice(first, last)))
+        parts.append(
+            Part(head[1].decode("utf-8", "replace"), begin - len(delimiter) - len(_LINE), at, slice(first, last))
+        )
         if len(parts) > MOST_PARTS:
             raise _bad(f"it has more than {MOST_PARTS} parts")
         if follows == b"--":

@@ -108,7 +108,9 @@ class Forwarder:
             **self.keys.headers(route),
         }
         if job.request.stream:
-            headers["Connection"] = "close"  # llama.cpp closes after a stream whatever it says: the next request would be lost
+            headers["Connection"] = (
+                "close"  # llama.cpp closes after a stream whatever it says: the next request would be lost
+            )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=left_s)
         url = f"{route.url}/v1/{job.request.endpoint}"
         response = await self._http.post(

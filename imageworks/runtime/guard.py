@@ -61,13 +61,19 @@ def _check(clients: Clients, request: web.Request) -> None:
     check_local(request.headers.get("Host", ""), request.headers.get("Origin"), keyed=clients.required)
     if request.path in OPEN:
         return
-    client = clients.identify(request.headers.get("Authorization"), today())
+    client = clients.identify(_shown_key(request), today())
     if client is not None:
         request[CLIENT] = client
     if request.method != "GET" and request.path not in PATHS:
         if client is not None:
             client.check_admin()
         LOG.info("audit: %s %s by %s", request.method, request.path, client.name if client else "this machine's user")
+
+
+def _shown_key(request: web.Request) -> str | None:
+    """The key as OpenAI's clients show it, or as Anthropic's do."""
+    shown, own = request.headers.get("Authorization"), request.headers.get("x-api-key")
+    return f"Bearer {own}" if shown is None and own is not None else shown
 
 
 def answer(error: ApiError) -> web.Response:

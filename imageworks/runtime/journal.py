@@ -101,7 +101,9 @@ class Journal(msgspec.Struct):
             int((self.started - seconds) * 1000),
             self.record_id,
             "truncated" if cut else "ok",
-            _encode(msgspec.convert(params, Params, strict=False)).decode() if (params := self.shaped.params) else _NO_PARAMS,
+            _encode(msgspec.convert(params, Params, strict=False)).decode()
+            if (params := self.shaped.params)
+            else _NO_PARAMS,
             self.images,
             "null" if facts.tokens_in is None else facts.tokens_in,
             "null" if facts.tokens_cached is None else facts.tokens_cached,
@@ -170,9 +172,7 @@ _NO_PARAMS = _encode(Params()).decode()
 
 
 @lru_cache(256)
-def _frames(
-    hashes: tuple[str, str], profile: str, role: str | None, model: str, backend: str
-) -> str:
+def _frames(hashes: tuple[str, str], profile: str, role: str | None, model: str, backend: str) -> str:
     """The line of a served request with a hole for all that differs; what else there is comes from RequestRecord."""
     make: Any = RequestRecord  # whose fields hold what stands in a hole
     tokens: Any = Tokens

@@ -127,9 +127,12 @@ def document(version: str) -> dict[str, Any]:
         "paths": found,
         "components": {
             "schemas": components(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "where the stack declares keys"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "where the stack declares keys"},
+                "anthropic": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "the same key"},
+            },
         },
-        "security": [{}, {"key": []}],
+        "security": [{}, {"key": []}, {"anthropic": []}],
     }  # fmt: skip
 
 

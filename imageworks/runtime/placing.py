@@ -22,6 +22,8 @@ from imageworks.runtime.waiting import Asking, Key, Waiting
 
 LOOK = 4
 """So many of each lane are looked at: the first, and some that may fit beside what it waits for."""
+DUE = 2
+"""So many of those who were passed often enough are looked at, at each place."""
 PASSES = 8
 """A look may allow another one: it starts, stops and grants, and each changes what is free."""
 URGENT, LAST = -(10**9), (10**9, 0)
@@ -31,9 +33,13 @@ Candidate = tuple[Key, str, str | None, bool]
 
 @dataclass(slots=True)
 class Turn:
-    """One look: what is reserved so far, and for each lane the plan of the first who waits for others to go."""
+    """One look: what is reserved so far, and for each lane the plan of the first who waits for others to go.
+
+    `barred` are models that do not come up beside one that waits already.
+    """
 
     reserved: dict[int, int] = field(default_factory=dict)
+    barred: set[str] = field(default_factory=set)
     plans: dict[tuple[tuple[int, ...], str | None], Plan] = field(default_factory=dict)
 
 
@@ -100,7 +106,7 @@ def _front(state: State) -> list[Candidate]:
         for key, name in state.asks.first(LOOK):
             found[name, None, True] = key
     for place, crowd in state.crowds.items():
-        for entry in crowd.overdue(state.queued, place, LOOK) if crowd.size and place not in alone else ():
+        for entry in crowd.overdue(state.queued, place, DUE) if crowd.size and place not in alone else ():
             what = _what(entry)
             found[what] = min(found.get(what, LAST), (URGENT, entry.seq))
     return sorted((key, name, lease, asks) for (name, lease, asks), key in found.items())
@@ -121,7 +127,7 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
         if slot.outdated or slot.lease not in (None, lease):
             return  # it is about to go, or sleeps inside somebody's lease
         lease = slot.lease
-    if resting(state, slot) or _shut(state, slot, lease):
+    if slot.spec.id in turn.barred or resting(state, slot) or _shut(state, slot, lease):
         return
     need = need_of(state, slot, lease)
     moving = _in_motion(state, slot.spec.gpu_mib)
@@ -176,6 +182,7 @@ def _in_motion(state: State, gpus: Iterable[int]) -> bool:
 
 def _reserve(state: State, turn: Turn, need: Need) -> None:
     """Nobody who comes later takes it; who wants to be alone reserves the whole GPU."""
+    turn.barred.update(need.never_with)
     for pool, amount in need.pools.items():
         turn.reserved[pool] = turn.reserved.get(pool, 0) + (state.gpus[pool].budget_mib if need.exclusive else amount)
 
@@ -344,7 +351,9 @@ def _bring_back(state: State, turn: Turn) -> None:
 
 def _bring(state: State, slot: Slot, turn: Turn, cause: str, *, evict: bool) -> bool:
     """True when it starts, or never will."""
-    if resting(state, slot) or _shut(state, slot, None) or _in_motion(state, slot.spec.gpu_mib):
+    if slot.spec.id in turn.barred or resting(state, slot) or _shut(state, slot, None):
+        return False
+    if _in_motion(state, slot.spec.gpu_mib):
         return False
     found = plan(state, need_of(state, slot, None), turn.reserved)
     if found is FITS:

@@ -207,9 +207,7 @@ def _silent(fields: Fields, name: str) -> bool:
     return all(bytes(fields.get(each, b"null")) == b"null" for each in names)
 
 
-def _bound(
-    asked: Fields, fields: dict[str, object], contract: RoleTable | None, names: tuple[str, ...]
-) -> str | None:
+def _bound(asked: Fields, fields: dict[str, object], contract: RoleTable | None, names: tuple[str, ...]) -> str | None:
     """Apply a role's bound of the answer: lower what is asked for, fill in what is not."""
     if contract is None or contract.max_tokens is None:
         return None

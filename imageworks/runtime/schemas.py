@@ -18,7 +18,17 @@ from imageworks.runtime.errors import ApiError
 TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
 DEPTH = 64
 _OF_NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedProperties")
+_ONE = (
+    "items",
+    "additionalProperties",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "propertyNames",
+    "unevaluatedProperties",
+)
 _MANY = ("prefixItems", "anyOf", "oneOf", "allOf", "items")
 _HOLDERS = ("function", "json_schema", "format")
 _SCHEMAS = ("parameters", "input_schema", "schema", "json")

@@ -35,7 +35,9 @@ def serve(routes: Path, stack: Path, init: str) -> int:
     """Serve `routes` for the stack in folder `stack` until SIGTERM or SIGINT; 0 after draining, 1 when it cannot start."""
     if init == SUPERVISORD:
         stand_by(locations.control_socket(stack))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for a reload: too early, it asks for nothing that is not done
+    signal.signal(
+        signal.SIGHUP, signal.SIG_IGN
+    )  # it asks for a reload: too early, it asks for nothing that is not done
     logging.basicConfig(level=logging.INFO, handlers=[DroppingHandler(sys.stderr.fileno())])
     try:
         table = load(routes)

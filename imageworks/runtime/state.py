@@ -6,7 +6,8 @@ through its law, let it hold memory, queue a request and answer it. Decides noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappush
 
@@ -211,10 +212,11 @@ def stand(state: State, slot: Slot) -> None:
     """A model came up or went: its requests do not wait for memory any more, or do so again."""
     for lease, each in state.lines.get(slot.spec.id, {}).items():
         up = serves(slot, lease)
-        for waiting in each.members(state.queued):
+        members = each.members(state.queued)
+        for waiting in members:
             waiting.up = up
-            if not up:
-                enlist(state, waiting, slot.crowds)
+        if members and not up:
+            enlist(state, members, slot.crowds)
 
 
 def claim(state: State, slot: Slot, gpu_mib: Mapping[int, int], host_mib: int, counted: int) -> None:
@@ -297,16 +299,23 @@ def show(state: State, slot: Slot) -> None:
             state.dirty = True
 
 
-def enlist(state: State, entry: Waiting | Asking, places: Iterable[int]) -> None:
-    """Somebody waits for memory of these places. Who did so before keeps what he has waited for already."""
-    overtakes, limits = state.machine.max_overtakes, dict(entry.limits)
+def enlist(state: State, entries: Sequence[Waiting | Asking], places: Iterable[int]) -> None:
+    """These wait for memory of these places from now, oldest first. Who did so before keeps what he has waited for already.
+
+    Only who is older counts as ahead: also younger ones may wait here already.
+    """
+    overtakes, youngest = state.machine.max_overtakes, entries[0].seq == state.seq
     for place in places:
         crowd = state.crowds[place]
-        if place not in limits:
-            limits[place] = crowd.departed + crowd.size + overtakes
-            crowd.size += 1
-        heappush(crowd.ages, (limits[place], entry.seq))
-    entry.limits = limits
+        ages = [] if youngest else sorted(age for age, other in state.queued.items() if place in other.limits)
+        new = 0
+        for entry in entries:
+            if place not in entry.limits:
+                ahead = crowd.size if youngest else bisect_left(ages, entry.seq) + new
+                entry.limits = {**entry.limits, place: crowd.departed + ahead + overtakes}
+                crowd.size += 1
+                new += 1
+            heappush(crowd.ages, (entry.limits[place], entry.seq))
 
 
 def delist(state: State, entry: Waiting | Asking) -> None:
@@ -328,7 +337,7 @@ def enqueue(state: State, waiting: Waiting) -> None:
     state.timers.set("deadline", waiting.request, waiting.deadline)
     waiting.up = serves(slot, waiting.lease)
     if not waiting.up:
-        enlist(state, waiting, slot.crowds)
+        enlist(state, (waiting,), slot.crowds)
         show(state, slot)
 
 

@@ -36,8 +36,9 @@ class Violation:
 
 @dataclass(slots=True)
 class Open:
-    """A request without its final answer. `stale`: it showed a token that is worth nothing. `ahead` waited when it
-    came, `passed` counts younger ones that went first.
+    """A request without its final answer.
+
+    `stale`: it showed a token that is worth nothing. `ahead` waited when it came, `passed` counts younger ones that went first.
     """
 
     subject: str

@@ -47,8 +47,11 @@ POLICIES: Mapping[str, Policy] = {"ours": Ours(), "lru": Lru(), "fifo": Fifo()}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a policy made of a trace. Waits are seconds from arrival to grant; `most_late` is by how many places
-    somebody was served after their turn (their place in the order of arrival), `gpu_idle` the share of time in which no job was served."""
+    """What a policy made of a trace.
+
+    Waits are seconds from arrival to grant; `most_late` is by how many places somebody was served after their turn (their
+    place in the order of arrival), `gpu_idle` the share of time in which no job was served.
+    """
 
     policy: str
     jobs: int

@@ -36,7 +36,7 @@ def route(plan: Plan, model: PlannedModel) -> contract.Route:
         backend=model.backend,
         program=launch.program if launch else None,
         url=url(model),
-        served_name=model.served_name,
+        served_name=_made_name(model) if _made(model) else model.served_name,
         aliases=model.aliases,
         capabilities=model.capabilities,
         quantization=model.quantization,
@@ -60,7 +60,18 @@ def route(plan: Plan, model: PlannedModel) -> contract.Route:
         variants=model.variants,
         image_tokens=model.image_tokens,
         key=secret(model.key) if model.key else None,
+        made_from=model.served_name if _made(model) else None,
     )
+
+
+def _made(model: PlannedModel) -> bool:
+    return model.backend == "ollama"
+
+
+def _made_name(model: PlannedModel) -> str:
+    """The tag with its context: Ollama's OpenAI endpoint takes no `num_ctx`, so the model that is asked must have it."""
+    name, _, tag = model.served_name.partition(":")
+    return f"imageworks/{name.replace('/', '-')}:{(tag or 'latest')[:60]}-{model.context}"
 
 
 def role_table(role: PlannedRole) -> contract.RoleTable:

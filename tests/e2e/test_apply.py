@@ -113,8 +113,8 @@ def test_only_what_changed_is_touched_and_a_second_apply_does_nothing(
     after = pids(stack)
     assert after["model-small"] == before["model-small"] > 0
     assert after["model-small-long"] != before["model-small-long"]
-    assert after["imageworks-proxy"] != before["imageworks-proxy"]
-    assert stack.state("small") == "ready"  # adopted
+    assert after["imageworks-proxy"] == before["imageworks-proxy"] > 0  # it took its table over while it served
+    assert stack.state("small") == "ready"
     assert stack.get("/readyz")[1]["plan_hash"] == document["plan_hash"]
     ask(client, "small-long")
     code, document = planned(stack)
@@ -137,12 +137,41 @@ def test_a_request_in_flight_is_announced_and_finishes(stack: StackFolder, clien
     (proxy,) = (row for row in document["programs"] if row["program"] == "imageworks-proxy")
     assert (proxy["verb"], proxy["load"]["in_flight"]) == ("reload", 1)
     story.end()
+    proxy_pid = pids(stack)["imageworks-proxy"]
     story = LongAnswer(client, "small", 300)
     done = stack.run("apply")
     story.end()
     assert done.returncode == 0, done.stderr
     assert "1 in flight" in done.stdout
     assert (story.error, story.finish) == (None, "length")
+    assert pids(stack)["imageworks-proxy"] == proxy_pid
+    story = LongAnswer(client, "small", 300)
+    edit(stack, f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.model_ports[2]}")  # only a restart moves it
+    done = stack.run("apply")
+    story.end()
+    assert done.returncode == 0, done.stderr
+    assert (story.error, story.finish) == (None, "length")
+    stack.port = stack.model_ports[2]
+    assert stack.get("/readyz")[0] == 200
+    assert pids(stack)["imageworks-proxy"] != proxy_pid
+
+
+def test_a_model_that_answers_is_replaced_when_its_answer_ended(stack: StackFolder, client: openai.OpenAI) -> None:
+    stack.write()
+    assert stack.run("up", "-d").returncode == 0
+    ask(client, "small")
+    before = pids(stack)
+    story = LongAnswer(client, "small", 300)
+    edit(stack, "context: 2048", "context: 1536")
+    done = stack.run("apply")
+    story.end()
+    assert done.returncode == 0, done.stderr
+    assert (story.error, story.finish) == (None, "length")
+    ask(client, "small")
+    after = pids(stack)
+    assert after["imageworks-proxy"] == before["imageworks-proxy"]
+    assert after["model-small"] != before["model-small"]
+    assert planned(stack)[0] == 0
 
 
 def test_programs_come_and_go_with_the_stack(stack: StackFolder, client: openai.OpenAI) -> None:
@@ -214,7 +243,7 @@ def test_an_interrupted_apply_leaves_what_ran(stack: StackFolder, client: openai
     ask(client, "small")
     good = stack.get("/readyz")[1]["plan_hash"]
     story = LongAnswer(client, "small", 600)
-    edit(stack, "roles: {chat: 15}", "roles: {chat: 25}")
+    edit(stack, f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.model_ports[2]}")  # the proxy has to be restarted
     apply = stack.start("apply")
     eventually(lambda: (stack.get("/readyz")[1] or {}).get("reason") == "the proxy is stopping", "the proxy drains")
     apply.send_signal(signal.SIGINT)

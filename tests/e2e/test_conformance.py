@@ -8,15 +8,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from .conftest import StackFolder
+from .conftest import StackFolder, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -25,9 +26,18 @@ CLIENTS = TESTS / "clients"
 ASK = '{"model":"small","max_tokens":4,"messages":[{"role":"user","content":"hi"}]%s}'
 
 
-@pytest.fixture
-def served(stack: StackFolder, smollm2: Path) -> Iterator[StackFolder]:
-    """A stack that answers (`small`) and sees (`eyes`)."""
+def _ports() -> tuple[int, ...]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(4)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return tuple(item.getsockname()[1] for item in sockets)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[StackFolder]:
+    """One stack for all clients, which answers (`small`) and sees (`eyes`)."""
+    stack = StackFolder(tmp_path_factory.mktemp("c"), _ports())
     stack.write(
         extra=f"""  eyes:
     backend: llamacpp
@@ -43,10 +53,13 @@ def served(stack: StackFolder, smollm2: Path) -> Iterator[StackFolder]:
     models.mkdir()
     (models / "smol.gguf").symlink_to(smollm2)
     subprocess.run([sys.executable, str(TESTS / "tools" / "tiny_projector.py"), str(models / "eyes.gguf")], check=True)
-    up = stack.run("up", "-d")
-    assert up.returncode == 0, up.stderr
-    yield stack
-    stack.run("down")
+    try:
+        up = stack.run("up", "-d")
+        assert up.returncode == 0, up.stderr
+        yield stack
+    finally:
+        stack.run("down")
+        eventually(lambda: not stack.processes(), "every process of the stack is gone")
 
 
 def problems(command: list[str], cwd: Path | None = None) -> list[str]:
@@ -60,7 +73,9 @@ def problems(command: list[str], cwd: Path | None = None) -> list[str]:
 def node_modules(npm: str) -> None:
     """The locked packages of package-lock.json, once for each checkout."""
     if not (CLIENTS / "node_modules" / "openai").is_dir():
-        done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=CLIENTS, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [npm, "ci", "--no-audit", "--no-fund"], cwd=CLIENTS, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             told = f"npm ci failed: {done.stderr[-500:]}"
             pytest.fail(told) if os.environ.get("IMAGEWORKS_REQUIRE") == "all" else pytest.skip(told)
@@ -111,4 +126,4 @@ def test_what_the_suite_needs_is_locked_without_hosts() -> None:
     lock = (CLIENTS / "package-lock.json").read_text()
     assert "://" not in lock
     assert json.loads(lock)["packages"]["node_modules/openai"]["integrity"].startswith("sha512-")
-    assert shutil.which("node") is None or (CLIENTS / ".npmrc").read_text().strip() == "omit-lockfile-registry-resolved=true"
+    assert "omit-lockfile-registry-resolved=true" in (CLIENTS / ".npmrc").read_text()

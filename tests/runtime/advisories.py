@@ -52,7 +52,7 @@ def _nested(depth: int) -> dict[str, Any]:
 REMOTE = "remote_media_refused"
 SCHEMA = "invalid_schema"
 CORPUS = (
-    # vLLM: media
+    # media, at vLLM
     Request("CVE-2026-22778", "video into the decoder", parts({"type": "video_url", "video_url": {"url": JPEG2000}})),
     Request("CVE-2026-22778", "video by its key only", parts({"type": "text", "text": "x", "video_url": JPEG2000})),
     Request("CVE-2026-22778", "arguments for the image processor", {"messages": HI, "mm_processor_kwargs": {"num_crops": 1}}),
@@ -66,13 +66,13 @@ CORPUS = (
     Request("CVE-2026-24779", "user and host swapped", image("http://good.example@127.0.0.1/"), code=REMOTE),
     Request("CVE-2026-24779", "no scheme", image("//127.0.0.1/x.png"), code=REMOTE),
     Request("CVE-2026-24779", "white space before the scheme", image(" http://127.0.0.1/x.png"), code=REMOTE),
-    # vLLM: amounts
+    # amounts, at vLLM
     Request("CVE-2026-34756", "answers without bound", {"messages": HI, "n": 16384}, code="invalid_field"),
     Request("CVE-2026-34756", "candidates without bound", {"prompt": "x", "best_of": 2**31}, TEXT, code="invalid_field"),
     Request("CVE-2026-34756", "beams", {"messages": HI, "use_beam_search": True}),
     Request("CVE-2026-34756", "a number as a text", {"messages": HI, "n": "16384"}, code="invalid_field"),
     Request("CVE-2025-48956", "a giant header", raw=b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * (1 << 20) + b"\r\n\r\n", expected=431, code="headers_too_large"),
-    # vLLM: grammars and schemas
+    # grammars and schemas, at vLLM
     Request("CVE-2025-48942", "a type that is none", {"messages": HI, "guided_json": {"properties": {"r": {"type": "stsring"}}}}, code=SCHEMA),
     Request("CVE-2025-48942", "the same as a text", {"messages": HI, "guided_json": '{"type":"kaboom"}'}, code=SCHEMA),
     Request("CVE-2025-48942", "the same in a response format", {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"items": {"type": 7}}}}}, code=SCHEMA),
@@ -83,7 +83,7 @@ CORPUS = (
     Request("CVE-2025-48944", "a tool's type", tool({"type": "something"}), code=SCHEMA),
     Request("CVE-2025-48944", "a schema too deep", tool(_nested(80)), code=SCHEMA),
     Request("CVE-2025-48944", "a choice of the decoder", {"messages": HI, "guided_decoding_backend": "outlines:no-fallback"}),
-    # vLLM: code and memory
+    # code and memory, at vLLM
     Request("CVE-2025-61620", "a template of the client's", {"messages": HI, "chat_template": "{% for _ in range(9**9) %}{% endfor %}"}),
     Request("CVE-2025-62426", "arguments for the template", {"messages": HI, "chat_template_kwargs": {"tokenize": True}}),
     Request("CVE-2025-62426", "the template renamed", {"messages": HI, "tokenize": True}, code="unknown_parameter"),

@@ -82,7 +82,7 @@ def test_the_stack_may_allow_what_a_client_needs(world: Make, play: Play, allowe
 
 
 def test_ordinary_schemas_and_patterns_pass(world: Make, play: Play) -> None:
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "properties": {
             "type": {"type": ["string", "null"], "pattern": r"^(?<year>\d{4})-\p{L}+$"},
@@ -91,7 +91,7 @@ def test_ordinary_schemas_and_patterns_pass(world: Make, play: Play) -> None:
         "$defs": {"x": {"enum": ["a"]}},
         "additionalProperties": False,
     }
-    bodies = [
+    bodies: list[dict[str, Any]] = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]},
         {"response_format": {"type": "json_object"}},

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from imageworks.contract import ClientKey, Secret
 from imageworks.runtime.endpoints import ALL, ENDPOINTS, paths
 
 Make = Callable[..., Any]
@@ -86,7 +87,8 @@ def test_a_form_reaches_the_engine_byte_for_byte_but_for_the_model(world: Make, 
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [(name, kind) for name, serving in ENDPOINTS.items() for kind in sorted(ALL - serving.backends)]
+    ("name", "backend"),
+    [(name, kind) for name, serving in ENDPOINTS.items() for kind in sorted(ALL - serving.backends)],
 )
 def test_an_endpoint_that_a_kind_of_engine_lacks_is_refused_with_who_has_it(
     world: Make, play: Play, name: str, backend: str
@@ -110,9 +112,7 @@ def test_an_endpoint_that_a_kind_of_engine_lacks_is_refused_with_who_has_it(
 
 
 @pytest.mark.parametrize("name", [name for name, serving in ENDPOINTS.items() if serving.capability])
-def test_an_endpoint_wants_its_capability_and_names_the_models_that_have_it(
-    world: Make, play: Play, name: str
-) -> None:
+def test_an_endpoint_wants_its_capability_and_names_the_models_that_have_it(world: Make, play: Play, name: str) -> None:
     serving = ENDPOINTS[name]  # type: ignore[index]
 
     async def story() -> None:
@@ -248,5 +248,23 @@ def test_anthropics_clients_are_told_in_their_own_words_when_the_engine_dies(wor
                 body = await answer.read()
             assert b'event: error\ndata: {"type":"error","error":{"type":"backend_error"' in body
             assert b"message_stop" not in body
+
+    play(story())
+
+
+def test_anthropics_clients_show_their_key_in_their_own_way(world: Make, play: Play) -> None:
+    keys = (ClientKey("boss", Secret("BOSS", "KEY_BOSS")),)
+
+    async def story() -> None:
+        async with world({"small": {}}, keys=keys, environ={"KEY_BOSS": "boss-key"}) as w:
+            ask = {"model": "small", "max_tokens": 5, "messages": HI}
+            for headers, expected in (
+                ({"x-api-key": "boss-key"}, 200),
+                ({"x-api-key": "wrong"}, 401),
+                ({"x-api-key": "boss-key", "Authorization": "Bearer wrong"}, 401),
+                ({}, 401),
+            ):
+                assert (await w.post(ask, path="/v1/messages", headers=headers))[0] == expected, headers
+            assert "x-api-key" not in w.engines["small"].headers[0]
 
     play(story())

@@ -100,7 +100,26 @@ def _route(**more: Any) -> Any:
     from imageworks.contract import Route  # noqa: PLC0415 - as above
 
     return Route(
-        "a", "x", None, "u", "served", (), (), None, 1, 1, 0, {}, 0, 1.0, 1.0, 1.0, False, {"seed": 1}, (), **more
+        "a",
+        "x",
+        None,
+        "u",
+        "served",
+        (),
+        (),
+        None,
+        1,
+        1,
+        0,
+        {},
+        0,
+        1.0,
+        1.0,
+        1.0,
+        pinned=False,
+        sampling={"seed": 1},
+        needs=(),
+        **more,
     )
 
 

@@ -60,3 +60,14 @@ def test_it_is_what_arrive_does_at_once_or_nothing(route: Make, table: Make, ste
             else:
                 assert [effect.life for effect in granted] == [life]
                 assert key(state, now) == key(other, now)
+
+
+def test_the_last_of_a_model_is_left_to_the_event(route: Make, table: Make) -> None:
+    """Only that begins the time after which an idle model is unloaded."""
+    state, _ = step(initial(machine(table(route("a")))), ev.Adopt({"a": "ready"}), 0.0)
+    assert try_grant(state, "first", "a", 1.0) is not None
+    assert try_grant(state, "second", "a", 1.0) is not None
+    assert try_finish(state, "first", ok=True, now=2.0)
+    assert not try_finish(state, "second", ok=True, now=3.0)
+    assert not try_finish(state, "first", ok=True, now=3.0)
+    assert state.granted == {"second": "a"}

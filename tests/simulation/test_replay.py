@@ -43,6 +43,20 @@ def test_every_policy_serves_every_job(policy: str, every_s: float) -> None:
     assert report.loads >= 3
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_nobody_is_served_more_than_the_allowed_places_after_their_turn(data: st.DataObject) -> None:
+    """Whenever they come, on a GPU or on the CPU, however many a model serves at once, and whatever went on before."""
+    overtakes, places = data.draw(st.sampled_from([0, 1, 4, 16])), data.draw(st.integers(1, 3))
+    gap_s, on_gpu = data.draw(st.sampled_from([0.0, 0.01, 0.5])), data.draw(st.booleans())
+    asked = data.draw(st.text("abc", min_size=20, max_size=60))
+    gpu_mib, host_mib = ({0: 100}, 0) if on_gpu else ({}, 100)
+    specs = {name: Spec(name, gpu_mib, host_mib, 300.0, places) for name in "abc"}
+    machine = Machine(specs, {0: 150}, 150, 3, 256, min_residency_s=0.0, max_overtakes=overtakes)
+    jobs = [Job(gap_s * index, (name,), (0.05, 1.0)[index % 2]) for index, name in enumerate(asked)]
+    assert replay(machine, "ours", jobs, dict.fromkeys("abc", 2.0)).most_late <= overtakes
+
+
 def test_fifo_swaps_for_each_request_of_an_interleaved_trace() -> None:
     assert played("fifo", personal_tagger(10, TAGGER, 0.05).jobs).loads == 30
 

@@ -26,12 +26,13 @@ ROUTES = {
     ("HEAD", "/"), ("GET", "/"), ("HEAD", "/api/version"), ("GET", "/api/version"), ("HEAD", "/api/tags"),
     ("GET", "/api/tags"), ("POST", "/api/show"), ("GET", "/api/ps"), ("POST", "/api/generate"), ("POST", "/api/chat"),
     ("POST", "/api/embed"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/v1/embeddings"),
-    ("GET", "/v1/models"),
+    ("GET", "/v1/models"), ("POST", "/api/create"),
 }  # fmt: skip
 FIELDS = {
     "model", "prompt", "suffix", "system", "template", "context", "stream", "raw", "format", "keep_alive", "images",
     "options", "think",
 }  # fmt: skip
+CREATE = {"model", "from", "files", "adapters", "template", "license", "system", "parameters", "messages", "stream", "quantize"}
 OPTIONS = {"num_ctx", "temperature", "seed", "num_predict", "num_gpu", "top_k", "top_p", "stop"}
 leaving: dict[str, int] = {}
 
@@ -105,6 +106,19 @@ class Handler(BaseHTTPRequestHandler):
         ]
         note("journal", f"GET /api/ps {','.join(held)}")
         self.answer({"models": rows})
+
+    def api_show(self, body: dict[str, Any]) -> None:
+        known = body.get("model") != "nobody"
+        self.answer({"details": {}} if known else {"error": "model 'nobody' not found"}, 200 if known else 404)
+
+    def api_create(self, body: dict[str, Any]) -> None:
+        strange = body.keys() - CREATE
+        if strange or not body.get("model") or not body.get("from"):
+            note("violations", f"POST /api/create {sorted(strange)}")
+            self.answer({"error": f"unknown fields: {sorted(strange)}"}, 400)
+            return
+        note("journal", f"create {body['model']} from {body['from']} {json.dumps(body.get('parameters'))}")
+        self.answer({"status": "success"})
 
     def api_generate(self, body: dict[str, Any]) -> None:
         strange = (body.keys() - FIELDS) | (body.get("options", {}).keys() - OPTIONS)

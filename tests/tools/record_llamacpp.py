@@ -1,7 +1,7 @@
 """Record llama.cpp's answers byte by byte: `python record_llamacpp.py MODEL.gguf FOLDER` writes FOLDER/llamacpp-*.http.
 
-Beside each answer lies a JSON file with the engine, its version, the command, and the request, so that it can be recorded
-again. The model is made to call a tool by its grammar (`tool_choice: required`), as a model of this size calls none.
+Beside each answer lies a JSON file with the engine, its version, the command and the request, so that it can be recorded
+again. The model calls no tools; answers that do are written after the engines' sources, and say so.
 """
 
 from __future__ import annotations
@@ -16,45 +16,21 @@ from typing import Any
 
 from imageworks.services.llama_server import parameters, parser
 
-PARAMETERS = {
-    "type": "object",
-    "properties": {"text": {"type": "string", "maxLength": 24}, "score": {"type": "integer"}},
-    "required": ["text", "score"],
-    "additionalProperties": False,
+SAY = {
+    "model": "small",
+    "max_tokens": 40,
+    "temperature": 0,
+    "messages": [{"role": "user", "content": "Caption a cat: été 😀."}],
 }
-TOOL = {"name": "caption", "description": "Write a caption."}
-SAY = {"model": "small", "max_tokens": 80, "temperature": 0, "messages": [{"role": "user", "content": "Caption a cat: été 😀."}]}
-CALLS = {"tools": [{"type": "function", "function": {**TOOL, "parameters": PARAMETERS}}], "tool_choice": "required"}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "tools": ("chat/completions", SAY | CALLS),
-    "tools-stream": ("chat/completions", SAY | CALLS | STREAM),
+    "whole": ("chat/completions", SAY),
+    "stream": ("chat/completions", SAY | STREAM),
     "logprobs-stream": ("chat/completions", SAY | STREAM | {"logprobs": True, "top_logprobs": 2, "max_tokens": 12}),
-    "messages-tools-stream": (
-        "messages",
-        SAY | {"stream": True, "tools": [{**TOOL, "input_schema": PARAMETERS}], "tool_choice": {"type": "any"}},
-    ),
+    "messages-stream": ("messages", SAY | {"stream": True}),
     "responses-stream": ("responses", {"model": "small", "input": "Caption a cat.", "max_output_tokens": 16, "temperature": 0, "stream": True}),
     "error": ("chat/completions", SAY | {"messages": [{"role": "user", "content": "hi " * 4000}]}),
 }  # fmt: skip
-
-
-TEMPLATE = """{%- if tools %}<|im_start|>system
-You may call these functions:
-<tools>{% for tool in tools %}
-{{ tool | tojson }}{% endfor %}
-</tools>
-Answer with <tool_call>
-{"name": NAME, "arguments": ARGUMENTS}
-</tool_call><|im_end|>
-{% endif %}{%- for message in messages %}<|im_start|>{{ message.role }}
-{% if message.content %}{{ message.content }}{% endif %}{% for call in message.tool_calls or [] %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-"""One that knows of tools, as the model's own does not; llama.cpp makes the grammar of a call from it."""
 
 
 def ask(port: int, path: str, body: bytes) -> bytes:
@@ -82,7 +58,6 @@ def main(model: str, folder: Path) -> None:
     port = free_port()
     flags = parser().parse_args(["-m", model, "-a", "small", "--port", str(port)])
     values = parameters(flags, xllamacpp)
-    values.use_jinja, values.chat_template = True, TEMPLATE
     _server = xllamacpp.Server(values)
     end = time.monotonic() + 60
     while b" 200 " not in ask(port, "/health", b"")[:20].replace(b"404", b"200") and time.monotonic() < end:

@@ -1,6 +1,6 @@
 """Models of an Ollama daemon that we do not own.
 
-Owns the driver over Ollama's API: a model is loaded with `keep_alive: -1` and its context by a request of our own,
+Owns the driver over Ollama's API: a model is made with its context, then loaded with `keep_alive: -1` by a request of our own,
 which no client can cancel (Ollama drops a load whose client leaves); unloaded with `keep_alive: 0`. That answer comes
 before the memory is back, so /api/ps is asked until the model is gone, and the GPU until its bytes are. The daemon
 itself is never started or stopped: other people's models may live in it.
@@ -53,7 +53,13 @@ class OllamaModel:
         self._obstacle = ""
 
     async def start(self) -> None:
-        """Load it, and keep it until we unload it; returns when it is loaded."""
+        """Load it, and keep it until we unload it; returns when it is loaded.
+
+        A model with a context of its own is made first: a request over Ollama's OpenAI endpoint names no context, and one
+        that differs from what is loaded makes Ollama load again (needsReload in its scheduler).
+        """
+        if self._route.made_from is not None:
+            await self._make(self._route.made_from)
         load = {"keep_alive": -1, "options": {"num_ctx": self._route.context}}
         await self._generate(load, self._route.start_timeout_s)
 
@@ -172,6 +178,28 @@ class OllamaModel:
         await self._call(
             "POST", "/api/generate", {"model": self._route.served_name, "stream": False, **extra}, timeout_s
         )
+
+    async def _make(self, tag: str) -> None:
+        """A manifest of a few hundred bytes over the same weights; made anew at each start, as the tag may have moved."""
+        body = {
+            "model": self._route.served_name,
+            "from": tag,
+            "parameters": {"num_ctx": self._route.context},
+            "stream": False,
+        }
+        if not await self._has(tag):
+            raise DriverError(f"ollama has no {tag}; run: ollama pull {tag}")
+        await self._call("POST", "/api/create", body, self._route.start_timeout_s)
+
+    async def _has(self, tag: str) -> bool:
+        """Is it here? A model made from one that is not would be fetched without anybody asking."""
+        try:
+            await self._call("POST", "/api/show", {"model": tag}, CALL_S)
+        except UnansweredError:
+            raise
+        except DriverError:
+            return False
+        return True
 
     async def _call(self, method: str, path: str, body: object, timeout_s: float) -> bytes:
         url, timeout = self._route.url + path, aiohttp.ClientTimeout(total=timeout_s)

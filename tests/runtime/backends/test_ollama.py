@@ -24,6 +24,7 @@ class FakeOllama:
     def __init__(self) -> None:
         self.loaded: set[str] = set()
         self.asked: list[dict[str, Any]] = []
+        self.made: list[dict[str, Any]] = []
         self.looks_until_gone = 2
         self.leaving: dict[str, int] = {}
 
@@ -49,11 +50,22 @@ class FakeOllama:
         return web.json_response({"model": tag, "done": True})
 
 
+    async def show(self, request: web.Request) -> web.Response:
+        here = json.loads(await request.read())["model"] != "nobody"
+        return web.json_response({} if here else {"error": "model 'nobody' not found"}, status=200 if here else 404)
+
+    async def create(self, request: web.Request) -> web.Response:
+        self.made.append(json.loads(await request.read()))
+        return web.json_response({"status": "success"})
+
+
 @asynccontextmanager
 async def served(fake: FakeOllama, port: int) -> AsyncIterator[aiohttp.ClientSession]:
     app = web.Application()
     app.router.add_get("/api/ps", fake.ps)
     app.router.add_post("/api/generate", fake.generate)
+    app.router.add_post("/api/show", fake.show)
+    app.router.add_post("/api/create", fake.create)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -88,6 +100,29 @@ def test_a_model_is_loaded_to_stay_with_its_context(play: Make) -> None:
         assert fake.asked == [{"model": "qwen", "stream": False, "keep_alive": -1, "options": {"num_ctx": 2048}}]
 
     play(story)
+
+
+def test_a_model_of_our_own_is_made_with_the_context_before_it_is_loaded(play: Make) -> None:
+    name = "imageworks/qwen:7b-2048"
+
+    async def story(fake: FakeOllama, driver: OllamaModel) -> None:
+        await driver.start()
+        assert fake.made == [{"model": name, "from": "qwen:7b", "parameters": {"num_ctx": 2048}, "stream": False}]
+        assert fake.asked[0]["model"] == name
+        assert await driver.ready()
+        await driver.stop()
+        assert (fake.asked[-1]["model"], fake.asked[-1]["keep_alive"]) == (name, 0)
+
+    play(story, served_name=name, made_from="qwen:7b")
+
+
+def test_a_model_is_not_made_from_what_is_not_there(play: Make) -> None:
+    async def story(fake: FakeOllama, driver: OllamaModel) -> None:
+        with pytest.raises(DriverError, match="run: ollama pull nobody"):
+            await driver.start()
+        assert not fake.made
+
+    play(story, served_name="imageworks/nobody:latest-2048", made_from="nobody")
 
 
 def test_an_unload_is_over_only_when_the_daemon_lists_it_no_more(play: Make) -> None:

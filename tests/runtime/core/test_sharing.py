@@ -275,3 +275,21 @@ def test_new_residents_of_a_plan_come_up(play: Make, gpu: Make) -> None:
     world = play(gpu("a"))
     said = world.say(ev.Reload(replace(world.machine, specs={"b": gpu("b", kept=True, resident=True)})))
     assert [effect.model for effect in said if isinstance(effect, ev.Start)] == ["b"]
+
+
+def test_nobody_comes_up_beside_a_model_that_waits_and_does_not_go_with_it(play: Make, gpu: Make) -> None:
+    """Found by a random story: both others came up again as soon as they were gone, so that `a` never did."""
+    apart = frozenset("a")
+    world = play(
+        gpu("a", 1_000), gpu("b", 1_000, never_with=apart), gpu("c", 1_000, 1, never_with=apart),
+        gpus={0: 10_000, 1: 10_000},
+    )  # fmt: skip
+    world.load("b")
+    world.load("c")
+    world.say(ev.Arrive("r", ("a",), LATER), ev.Arrive("s", ("b",), LATER), ev.Arrive("t", ("c",), LATER))
+    for name in ("s", "t"):
+        if name in world.state.granted:
+            world.say(ev.Finish(name))
+    assert {world.is_("b"), world.is_("c")} == {"stopping"}
+    assert world.say(ev.Stopped("b")) == []
+    assert [effect.model for effect in world.say(ev.Stopped("c")) if isinstance(effect, ev.Start)] == ["a"]

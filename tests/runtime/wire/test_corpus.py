@@ -71,4 +71,4 @@ def strip(request: bytes) -> tuple[list[bytes], bytes]:
     """What an engine sees, without what names the way it came."""
     head, _, body = request.partition(b"\r\n\r\n")
     lines = sorted(each.lower() for each in head.split(b"\r\n"))
-    return [each for each in lines if not each.startswith((b"host:", b"user-agent:", b"accept:"))], body
+    return [each for each in lines if not each.startswith((b"host:", b"user-agent:", b"accept:", b"connection:"))], body

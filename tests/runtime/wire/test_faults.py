@@ -296,6 +296,7 @@ def test_f43_idle_connections_make_room_for_new_ones(bed: Any, engine: Any, wire
         lines = [wire() for _ in range(30)]
         assert lines[-1].open()
         assert until(lambda: len(bed.edge._connections) <= 8)
+        assert sum(each.open() for each in lines) <= 8
         go.set()
         assert busy.response().body == b"ok"
     finally:
@@ -361,15 +362,17 @@ def test_an_engine_that_speaks_no_http_is_an_error(engine: Any, wire: Wires, ste
     assert line.open()
 
 
-def test_what_an_engine_says_unasked_reaches_nobody(engine: Any, wire: Wires) -> None:
+def test_what_an_engine_says_unasked_reaches_nobody(bed: Any, engine: Any, wire: Wires) -> None:
     twice = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     engine.scripts["twice"] = Steps(twice + twice.replace(b"ok", b"NO"))
     line = wire()
     for _ in range(5):
         line.send(ask("twice"))
         assert line.response().body == b"ok"
+        before = engine.connections
         line.send(ask())
         assert b"finish_reason" in line.response().body
+        assert not bed.fast or engine.connections == before + 1
 
 
 def test_an_engine_that_is_silent_is_late(bed: Any, engine: Any, wire: Wires) -> None:
@@ -438,15 +441,18 @@ def test_large_bodies_of_all_sizes_arrive_whole_and_unmixed(
 
 
 def test_an_engine_that_answers_before_it_has_read_the_body(wire: Wires, bed: Any) -> None:
-    early = socket.create_server(("127.0.0.1", 0))
+    early = socket.socket()
+    early.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that the body does not fit in between
+    early.bind(("127.0.0.1", 0))
+    early.listen()
+    answered = threading.Event()
     port = early.getsockname()[1]
 
     def refuse() -> None:
         peer, _ = early.accept()
         peer.recv(1000)
         peer.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
-        while peer.recv(1 << 16):
-            pass
+        answered.wait(10)
         peer.close()
 
     threading.Thread(target=refuse, daemon=True).start()
@@ -459,4 +465,6 @@ def test_an_engine_that_answers_before_it_has_read_the_body(wire: Wires, bed: An
     found = line.response()
     assert (found.status, found.body) == (413, b"no")
     assert line.open()
+    assert not bed.fast or not bed.edge.hot.pool._idle.get(("127.0.0.1", port))
+    answered.set()
     early.close()

@@ -1,0 +1,151 @@
+"""Bugs that random schedules found in the scheduler, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from imageworks.runtime.events import (
+    Acquire,
+    Adopt,
+    Arrive,
+    Died,
+    Effect,
+    Event,
+    Finish,
+    Handover,
+    LeaseEnded,
+    LeaseGranted,
+    Measured,
+    Reading,
+    Ready,
+    Reclaim,
+    Refuse,
+    Release,
+    Reload,
+    Start,
+    StartFailed,
+    Stop,
+    Stopped,
+    Unload,
+    Unsaved,
+)
+from imageworks.runtime.leases import LeaseAsk
+from imageworks.runtime.residency import Machine, Spec
+from imageworks.runtime.scheduler import State, initial, step
+
+FAR = 1e6
+E = TypeVar("E")
+
+
+def machine(*specs: Spec, gpus: int = 1) -> Machine:
+    budget = dict.fromkeys(range(gpus), 10_000)
+    uuids = {slot: f"GPU-{slot}" for slot in budget}
+    return Machine({spec.id: spec for spec in specs}, budget, 1_000, 4, 16, uuids=uuids, min_residency_s=0.0)
+
+
+def model(name: str, mib: int, slot: int = 0, grace_s: float = FAR, **more: object) -> Spec:
+    return replace(Spec(name, {slot: mib}, 0, grace_s, 1), **more)  # type: ignore[arg-type]  # fields of Spec
+
+
+def tell(state: State, *events: tuple[float, Event]) -> list[Effect]:
+    """Apply events at their times; what was asked for."""
+    effects: list[Effect] = []
+    for now, event in events:
+        effects += step(state, event, now)[1]
+    return effects
+
+
+def of(effects: Sequence[Effect], kind: type[E]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def reading(used: int) -> Measured:
+    return Measured({0: Reading(11_000, used, 0)})
+
+
+def test_bytes_that_two_departed_models_left_behind_prove_only_one_of_them_gone() -> None:
+    state = initial(machine(model("a", 2_000, grace_s=0.0), model("b", 4_000, grace_s=0.0)))
+    tell(
+        state,
+        (0.0, Adopt({"a": "ready", "b": "ready"})),
+        (0.0, reading(6_000)),
+        (1.0, Died("a", "killed")),
+        (1.0, Died("b", "killed")),
+        (2.0, Stopped("a")),
+        (2.0, Stopped("b")),
+        (3.0, reading(1_900)),
+    )
+    assert sum(slot.residency == "reclaiming" for slot in state.slots.values()) == 1
+    tell(state, (4.0, reading(0)))
+    assert not any(slot.residency == "reclaiming" for slot in state.slots.values())
+
+
+def test_a_second_choice_that_left_the_plan_is_no_choice() -> None:
+    first, second = model("a", 8_000), model("b", 8_000)
+    state = initial(machine(first, second))
+    tell(state, (0.0, Adopt({})), (0.0, Arrive("r", ("a", "b"), FAR)), (1.0, Reload(machine(first))))
+    effects = tell(state, (2.0, StartFailed("a", "broken")))
+    assert [refused.request for refused in of(effects, Refuse)] == ["r"]
+
+
+def test_a_kept_model_that_was_asked_for_after_its_dismissal_stays() -> None:
+    state = initial(machine(model("a", 1_000, grace_s=0.0, kept=True), model("b", 1_000)))
+    effects = tell(
+        state,
+        (0.0, Adopt({"a": "ready"})),
+        (0.0, Arrive("one", ("a",), FAR)),
+        (1.0, Unload("a")),
+        (2.0, Finish("one", ok=True)),
+    )
+    assert of(effects, Stop)  # dismissed and idle: it goes
+    state = initial(machine(replace(model("a", 1_000, grace_s=0.0, kept=True), concurrency=2)))
+    effects = tell(
+        state,
+        (0.0, Adopt({"a": "ready"})),
+        (0.0, Arrive("one", ("a",), FAR)),
+        (1.0, Unload("a")),
+        (1.0, Arrive("two", ("a",), FAR)),
+        (2.0, Finish("one", ok=True)),
+        (3.0, Finish("two", ok=True)),
+    )
+    assert not of(effects, Stop)
+
+
+def test_a_lease_whose_new_owner_cannot_be_written_down_is_reclaimed_before_it_is_free() -> None:
+    state = initial(machine(model("a", 1_000)))
+    ask = LeaseAsk("q", "owner", 5_000, gpus=(0,))
+    given = of(tell(state, (0.0, Adopt({})), (0.0, Acquire("c", ask, FAR))), LeaseGranted)[0].lease
+    effects = tell(state, (1.0, Handover("h", given.id, given.token, owner="heir")), (1.0, Unsaved(given.id)))
+    assert of(effects, Reclaim)
+    assert not of(effects, LeaseEnded)
+
+
+def test_a_lease_that_was_just_granted_and_not_written_is_free_at_once() -> None:
+    state = initial(machine(model("a", 1_000)))
+    ask = LeaseAsk("q", "owner", 5_000, gpus=(0,))
+    given = of(tell(state, (0.0, Adopt({})), (0.0, Acquire("c", ask, FAR))), LeaseGranted)[0].lease
+    assert of(tell(state, (0.0, Unsaved(given.id))), LeaseEnded)
+    assert of(tell(state, (1.0, Release("r", given.id, given.token))), LeaseEnded) == []
+
+
+def test_a_model_kept_apart_from_one_that_nobody_can_stop_is_refused() -> None:
+    apart = frozenset({"b"})
+    state = initial(machine(model("a", 1_000, never_with=apart), model("b", 1_000, managed=False)))
+    effects = tell(state, (0.0, Adopt({})), (0.0, Arrive("r", ("a",), FAR)))
+    assert [refused.code for refused in of(effects, Refuse)] == ["cannot_be_loaded"]
+
+
+def test_a_model_that_is_kept_apart_on_another_gpu_makes_way_when_it_is_idle() -> None:
+    state = initial(machine(model("a", 1_000, never_with=frozenset({"b"})), model("b", 1_000, slot=1), gpus=2))
+    effects = tell(
+        state,
+        (0.0, Adopt({"b": "ready"})),
+        (0.0, Arrive("busy", ("b",), FAR)),
+        (1.0, Arrive("waits", ("a",), FAR)),
+        (50.0, Finish("busy", ok=True)),
+    )
+    assert [stopped.model for stopped in of(effects, Stop)] == ["b"]
+    assert [started.model for started in of(tell(state, (51.0, Stopped("b"))), Start)] == ["a"]
+    assert tell(state, (52.0, Ready("a")))
