@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -11,9 +12,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from imageworks.locations import store_dir
 from imageworks.store.package import StoreError, fetch
+
+# a machine that does other things too is slow now and then; that is no failure of a property
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
+# a shell starts what runs in the background with Ctrl-C ignored, and every program that a test starts would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

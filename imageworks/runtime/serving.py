@@ -203,16 +203,17 @@ def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) 
     """
     most = state.machine.max_overtakes
     least, models = most, 1
+    due = bool(own) and left(state, own) <= 0
     for age in slot.in_way:
         entry = state.queued.get(age)
         if entry is not None:
             passed = most - left(state, entry.limits)
-            if passed >= most and age < key[1]:
+            if passed >= most and age < key[1] and not (due and slot.fresh):
                 return True
             if entry.key < key:
                 models += 1
                 least = min(least, passed)
-    if slot.fresh or (own and left(state, own) <= 0):
+    if slot.fresh or due:
         return False  # nobody loads a model for nothing, and who was passed often enough goes first himself
     return models > 1 and least >= max(1, 2 * most // (models * (models - 1)))
 

@@ -36,6 +36,15 @@ SURFACES_OF_ENGINES = (
 )  # fmt: skip
 
 
+BY_ENGINE = {
+    "vllm": "chat/completions completions embeddings responses rerank messages messages/count_tokens audio/transcriptions audio/translations",
+    "llamacpp": "chat/completions completions embeddings responses rerank messages messages/count_tokens audio/transcriptions",
+    "ollama": "chat/completions completions embeddings responses messages audio/transcriptions audio/speech",
+    "openai": " ".join(ENDPOINTS),
+}
+"""What each kind of engine has, by its own documentation and source."""
+
+
 def form(model: str, **more: str) -> aiohttp.FormData:
     data = aiohttp.FormData()
     for name, value in {"model": model, **more}.items():
@@ -48,6 +57,12 @@ def form(model: str, **more: str) -> aiohttp.FormData:
 def speed() -> str:
     """Each endpoint's way is one; the three that have two are told apart elsewhere."""
     return "fast"
+
+
+def test_the_table_says_what_each_kind_of_engine_has() -> None:
+    assert BY_ENGINE.keys() == ALL
+    for kind, names in BY_ENGINE.items():
+        assert {name for name, serving in ENDPOINTS.items() if kind in serving.backends} == set(names.split()), kind
 
 
 @pytest.mark.parametrize("name", JSON)

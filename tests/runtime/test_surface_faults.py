@@ -29,6 +29,8 @@ def test_f45_a_compressed_body_is_refused_unread(world: Make, play: Play, coding
             assert "error" in answer
             assert w.engines["small"].starts == 0
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB: it was not unpacked
+            status, answer, _ = await w.post(ASK, headers={"Content-Encoding": coding})
+            assert (status, answer["error"]["code"]) == (415, "encoding_refused")  # whatever it would unpack to
             assert (await w.post(ASK))[0] == 200
 
     play(story())

@@ -49,7 +49,6 @@ class FakeOllama:
             self.loaded.add(tag)
         return web.json_response({"model": tag, "done": True})
 
-
     async def show(self, request: web.Request) -> web.Response:
         here = json.loads(await request.read())["model"] != "nobody"
         return web.json_response({} if here else {"error": "model 'nobody' not found"}, status=200 if here else 404)
