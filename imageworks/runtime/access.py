@@ -43,6 +43,22 @@ def check_local(host: str, origin: str | None, *, keyed: bool = False) -> None:
         raise ApiError(403, "origin_refused", f"requests from pages of `{origin}` are refused")
 
 
+FORMS = frozenset({"text/plain", "multipart/form-data"})
+"""What a page may send anywhere without asking first (the Fetch standard's CORS-safelisted request types). The third,
+`application/x-www-form-urlencoded`, is what curl and urllib say of any body, so it is refused of pages only."""
+
+
+def check_json(content_type: str | None, *, page: bool) -> None:
+    """Raise ApiError 415 for a body that says it is a form: JSON from a page of somebody else comes so.
+
+    `page`: a browser sent it; then it has to say that it is JSON.
+    """
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind in FORMS or (page and kind != "application/json"):
+        hint = "Content-Type: application/json; with curl: --json"
+        raise ApiError(415, "content_type_refused", f"the body says it is {kind or 'nothing'}, not JSON", hint=hint)
+
+
 @lru_cache(256)
 def is_local(authority: str) -> bool:
     """Is `host[:port]` a loopback address or localhost?"""

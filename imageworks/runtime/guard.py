@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from imageworks.runtime.access import check_local, request_id
+from imageworks.runtime.access import check_json, check_local, request_id
 from imageworks.runtime.clients import Client, Clients, today
-from imageworks.runtime.endpoints import paths
+from imageworks.runtime.endpoints import ENDPOINTS, paths
 from imageworks.runtime.errors import ApiError, too_large
 
 LOG = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ CLIENT = web.RequestKey("client", Client)
 OPEN = frozenset({"/healthz", "/readyz"})
 """What tells nothing but that the proxy is there: for supervisors, without a key."""
 PATHS = frozenset(paths())
+FORM_PATHS = frozenset(path for path, name in paths().items() if ENDPOINTS[name].form)
 """What asks a model; every other change is an administrator's."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -61,6 +62,9 @@ def _check(clients: Clients, request: web.Request) -> None:
     check_local(request.headers.get("Host", ""), request.headers.get("Origin"), keyed=clients.required)
     if request.path in OPEN:
         return
+    if request.method != "GET" and request.path not in FORM_PATHS and request.body_exists:
+        page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+        check_json(request.headers.get("Content-Type"), page=page)
     client = clients.identify(_shown_key(request), today())
     if client is not None:
         request[CLIENT] = client

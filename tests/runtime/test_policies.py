@@ -256,16 +256,49 @@ def test_a_key_that_expired_and_one_that_is_missing_shut_the_door(world: Make, p
 def test_a_page_of_somebody_else_is_refused_also_with_a_key(world: Make, play: Play) -> None:
     async def story() -> None:
         async with world({"small": {}}, keys=(BOSS,), environ=VALUES) as w:
-            evil = {"headers": {"Authorization": "Bearer boss-key", "Origin": "https://evil.example"}}
+            evil = {
+                "headers": {
+                    "Content-Type": "application/json",
+                    "Authorization": "Bearer boss-key",
+                    "Origin": "https://evil.example",
+                }
+            }
             status, answer, _ = await w.post(talk(HELLO, model="small"), **evil)
             assert (status, answer["error"]["code"]) == (403, "origin_refused")
             named = {
                 "headers": {
+                    "Content-Type": "application/json",
                     "Authorization": "Bearer boss-key",
                     "Host": "studio.lan:8100",
                     "Origin": "http://studio.lan:8100",
                 }
             }
             assert (await w.post(talk(HELLO, model="small"), **named))[0] == 200
+
+    play(story())
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "multipart/form-data; boundary=x"])
+def test_a_body_that_says_it_is_a_form_is_not_json(world: Make, play: Play, kind: str) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            for path in ("/v1/chat/completions", "/unload", "/v1/gpu/lease"):
+                status, answer, _ = await w.post(talk(HELLO, model="small"), path=path, headers={"Content-Type": kind})
+                assert (status, answer["error"]["code"]) == (415, "content_type_refused")
+            assert w.engines["small"].hits == 0
+
+    play(story())
+
+
+def test_a_page_has_to_say_that_it_sends_json(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            for kind in ("application/octet-stream", "application/x-www-form-urlencoded"):
+                page = {"Origin": "http://127.0.0.1:3000", "Content-Type": kind}
+                assert (await w.post(talk(HELLO, model="small"), headers=page))[0] == 415
+            curl = {"Content-Type": "application/x-www-form-urlencoded"}
+            assert (await w.post(talk(HELLO, model="small"), headers=curl))[0] == 200
+            page["Content-Type"] = "application/json"
+            assert (await w.post(talk(HELLO, model="small"), headers=page))[0] == 200
 
     play(story())

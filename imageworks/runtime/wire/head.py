@@ -51,6 +51,8 @@ class Head:
     request_id: str = ""
     plain: bool = True
     authorization: str | None = None
+    content_type: str | None = None
+    from_page: bool = False
 
 
 def read(head: bytes) -> Head:
@@ -110,6 +112,8 @@ def _assemble(method: bytes, target: bytes, minor: int, fields: list[tuple[bytes
         None if origin is None else origin.decode("latin-1"),
         known.get(b"x-request-id", b"").decode("latin-1"),
         plain=bool(minor) and not _SPECIAL & known.keys(),
+        content_type=None if (kind := known.get(b"content-type")) is None else kind.decode("latin-1"),
+        from_page=b"sec-fetch-site" in known,
         authorization=None if (shown := known.get(b"authorization")) is None else shown.decode("latin-1"),
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imageworks.contract import Route
-from imageworks.runtime.access import check_local, request_id
+from imageworks.runtime.access import check_json, check_local, request_id
 from imageworks.runtime.clients import today
 from imageworks.runtime.elide import Body
 from imageworks.runtime.endpoints import Endpoint
@@ -53,6 +53,7 @@ class Hot:
             return None
         try:
             check_local(head.host, head.origin, keyed=proxy.clients.required)
+            check_json(head.content_type, page=head.origin is not None or head.from_page)
             asker = proxy.clients.identify(head.authorization, today()) if proxy.clients.required else None
             journal = Journal(request_id(head.request_id))
             request = parse(endpoint, body)
