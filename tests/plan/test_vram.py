@@ -13,7 +13,7 @@ from imageworks.model.lock import LockedModel
 from imageworks.plan.facts import Facts, gather
 from imageworks.plan.ir import GIB, MIB, Memory, Plan
 from imageworks.plan.text import gib
-from imageworks.plan.vram import Shape, memory
+from imageworks.plan.vram import Shape, asleep, asleep_host, memory
 
 KIB = 1 << 10
 
@@ -268,3 +268,30 @@ def test_a_share_counts_from_the_first_byte_beyond_the_need(
     before, after = with_share(of(read, "llamacpp", "chat", ", vram: {weights: 2GiB, kv: 3GiB}"), spare)
     assert len(after) - len(before) == terms
     assert Shape("gpu", 1, 8192, 1).share == 0
+
+
+SLEEPER = "version: 1\nmodels:\n  a: {backend: vllm, source: {path: org/a}, context: 4096, vram: {weights: 4GiB, kv: 2GiB}%s}\n"
+TOTAL = "version: 1\nmodels:\n  a: {backend: vllm, source: {path: org/a}, vram: {total: 6GiB, because: measured}, sleep: level1}\n"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "why"),
+    [(1, "context and graphs of a sleeping vLLM"), (3, "context and graphs of a sleeping vLLM, on each of 3 GPUs")],
+)
+def test_what_a_sleeper_keeps_on_its_gpus(read: Callable[..., Loaded], gpus: int, why: str) -> None:
+    found = gather(read(SLEEPER % ", sleep: level1"))["a"]
+    (term,) = asleep(found, gpus).terms
+    assert (term.name, term.bytes, term.origin, term.why) == ("asleep", gpus * (11 * GIB // 10), "estimated", why)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(SLEEPER % ", sleep: level1", 4 * GIB), (SLEEPER % ", sleep: level2", 0), (SLEEPER % "", 0), (TOTAL, 6 * GIB)],
+)
+def test_what_a_sleeper_keeps_in_host_memory(read: Callable[..., Loaded], text: str, size: int) -> None:
+    assert asleep_host(gather(read(text))["a"]) == size
+
+
+def test_nothing_is_kept_of_weights_that_nobody_knows(read: Callable[..., Loaded]) -> None:
+    text = "version: 1\nmodels:\n  a: {backend: vllm, source: {path: org/a}, sleep: level1}\n"
+    assert asleep_host(gather(read(text))["a"]) == 0
