@@ -297,6 +297,7 @@ def main() -> int:
     parser.add_argument("--targets", default="", help="names, with commas")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with this
     results, starts, names = run(options.rounds, [name for name in options.targets.split(",") if name])
     text = table(results, starts, names, options.rounds)
     print(text)

@@ -6,6 +6,7 @@ hold a lease themselves. `list` shows who holds what.
 
 from __future__ import annotations
 
+import http
 import json
 import os
 import socket
@@ -153,7 +154,8 @@ def _said(url: str, path: str, body: Mapping[str, object]) -> int:
     if answer is None:
         return 1
     if not answer.good:
-        return fail(answer.text)
+        hints = ("see who holds what: imageworks lease list",) if answer.status == http.HTTPStatus.NOT_FOUND else ()
+        return fail(answer.text, *hints)
     result(json.dumps(answer.data, indent=2, sort_keys=True))
     return 0
 

@@ -242,6 +242,8 @@ def _replay(
         )
     except ValueError as error:
         return fail(f"{trace}: {error}")
+    if not jobs.jobs and not jobs.skipped:
+        return fail(f"{trace}: there is no request in it", "recorded ones are in .imageworks/log/requests.jsonl")
     if not jobs.jobs:
         return fail(
             f"{trace}: no request for a model of profile {profile}", f"{jobs.skipped} lines are for other models"

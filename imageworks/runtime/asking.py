@@ -90,6 +90,8 @@ def _finite(value: object) -> bool:
 
 def _impossible(state: State, ask: LeaseAsk) -> tuple[ev.DenyCode, str] | None:
     """Why no waiting would help."""
+    if not state.gpus:
+        return "impossible", "the profile in force has no GPU, so there is nothing to lease"
     gpus = ask.gpus or tuple(state.gpus)
     alive = [gpu for gpu in gpus if not state.gpus[gpu].lost]
     wanted = len(ask.gpus) or ask.count

@@ -27,7 +27,7 @@ from imageworks.runtime.lineup import Lineup
 from imageworks.runtime.measuring import Measuring
 from imageworks.runtime.performing import Performing
 from imageworks.runtime.progress import Progress
-from imageworks.runtime.residency import DOWN, machine
+from imageworks.runtime.residency import DOWN, Machine, machine
 from imageworks.runtime.scheduler import State, initial, next_deadline, step
 from imageworks.runtime.serving import try_finish, try_grant
 from imageworks.runtime.steady import BEAT_S, SteadyClock
@@ -99,14 +99,20 @@ class Drive:
         if self._stack is not None and absent:
             await recovery.end_orphans(self.table, absent, self._stack)
         self.uuids = recovery.cards(self.table, self._kept, bound, uuids)
-        self.say(ev.Reload(machine(self.table, uuids=self.uuids)))  # the same plan; now it is known which card is which
+        self.say(ev.Reload(self._machine()))  # the same plan; now it is known which card is which
         if measured is not None:
             self.say(measured)
         self._adopt({name: seen for name, seen in looked.items() if seen is not None})
         self.spawn(self._measure())
         self.spawn(self._remember())
 
+    def _machine(self) -> Machine:
+        """The plan in force on these cards: nothing grows on a card before it was read, where NVML answers."""
+        return machine(self.table, uuids=self.uuids, measured=self.measuring.seen)
+
     def _adopt(self, observed: Mapping[str, recovery.Observed]) -> None:
+        waking = recovery.waking(observed, self._kept)
+        observed = {**observed, **dict.fromkeys(waking, "starting")}
         leases = self.leases.take_over(self._kept)
         LOG.info("running already: %s; leases: %s", dict(observed) or "nothing", [each.id for each in leases] or "none")
         if self.ledger.forgot:
@@ -115,8 +121,10 @@ class Drive:
         self.say(ev.Adopt(observed, leases, tokens, self._kept.load_s))
         self._opened.set()
         for name, seen in observed.items():
-            if seen == "starting":
-                self.spawn(self._perform_with.start(name, {}, adopted=True))
+            if name in waking:
+                self.spawn(self._perform_with.finish_wake(name))
+            elif seen == "starting":
+                self.spawn(self._perform_with.await_start(name))
             elif self._kept.wanted.get(name) == "stopping" and name not in self.table.policy.resident:
                 self.say(ev.Unload(name))  # what was on its way out when the last life ended
 
@@ -184,7 +192,7 @@ class Drive:
         self.table = table
         self.lineup.use(drivers, table.routes, living)
         self.measuring.use(table)
-        self.say(ev.Reload(machine(table, uuids=self.uuids), outdated))
+        self.say(ev.Reload(self._machine(), outdated))
 
     # requests
 
@@ -265,11 +273,11 @@ class Drive:
             if look:
                 await asyncio.sleep(LOOK_AGAIN_S)
             with suppress(DriverError):
-                driver = self.lineup[model]
+                driver, life = self.lineup[model], self.state.slots[model].life
                 status = await driver.status()
                 slot = self.state.slots.get(model)
-                if slot is None or slot.residency not in ("ready", "asleep"):
-                    return True
+                if slot is None or slot.life != life or slot.residency not in ("ready", "asleep"):
+                    return True  # what was asked about is over
                 if not status.alive:
                     reason = status.why(error_line(driver.log()))
                     LOG.warning("%s: died: %s", model, reason)
@@ -312,29 +320,13 @@ class Drive:
                 if (answer := self._answers.get(request)) is not None and not answer.done():
                     answer.set_exception(refusal(effect))
             case ev.Start() | ev.Stop() | ev.Sleep() | ev.Wake() | ev.Reclaim():
-                self.spawn(self._work(effect))
+                self.spawn(self._perform_with.perform(effect, self.uuids))
             case ev.Moved():
                 self.transitions.note(effect)
             case ev.WouldBlock(subject, reason):
                 LOG.warning("%s would have been blocked: %s", subject, reason)
             case _:
                 self.leases.perform(effect)
-
-    def _work(self, effect: ev.Start | ev.Stop | ev.Sleep | ev.Wake | ev.Reclaim) -> Coroutine[object, object, None]:
-        match effect:
-            case ev.Start(model, tokens):
-                return self._perform_with.start(model, self._by_uuid(tokens))
-            case ev.Stop(model):
-                return self._perform_with.stop(model)
-            case ev.Sleep(model, level):
-                return self._perform_with.sleep(model, level)
-            case ev.Wake(model, tokens):
-                return self._perform_with.wake(model, self._by_uuid(tokens))
-            case ev.Reclaim(lease_id):
-                return self._perform_with.reclaim(lease_id)
-
-    def _by_uuid(self, tokens: Mapping[int, int]) -> Mapping[str, int]:
-        return {self.uuids[slot]: token for slot, token in tokens.items()}
 
     def _set_timer(self, stepped: float) -> None:
         """Wake for what falls due after `stepped`, the time the last step saw: what a later clock would skip is not lost."""

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from imageworks.runtime import events as ev
@@ -79,11 +78,7 @@ class LeaseDesk:
             case ev.LeaseQueued(call):
                 self.queued[call] = effect
             case ev.LeaseAnswered(call, lease):
-                if lease.state != "free":
-                    with suppress(LedgerError):  # it is held and stays so; what the file lacks only a restart misses
-                        self._write(lease)
-                    self._holders.watch(lease)
-                self._resolve(call, lease)
+                self._answered(call, lease)
             case ev.LeaseDenied(call):
                 self._fail(call, denial(effect))
             case ev.LeaseEnded(lease_id, cause):
@@ -96,12 +91,28 @@ class LeaseDesk:
         try:
             self._write(lease)
         except LedgerError as error:
-            LOG.error("lease %s is not given: %s", lease.id, error)  # noqa: TRY400 - the sentence says it all
-            self._fail(call, denial(ev.LeaseDenied(call, "state_unwritable", str(error), UNWRITABLE_AGAIN_S)))
-            self._say(ev.Unsaved(lease.id))
+            self._unsaved(call, lease, error)
             return
         self._holders.watch(lease)
         self._resolve(call, lease)
+
+    def _answered(self, call: str, lease: Lease) -> None:
+        if lease.state != "free":
+            try:
+                self._write(lease)
+            except LedgerError as error:
+                known = self._written.get(lease.id)
+                if lease.state == "active" and (known is None or known.tokens != lease.tokens):
+                    self._unsaved(call, lease, error)  # after a kill the token before this one would be good again
+                    return
+                # it is held and stays so; what the file lacks only a restart misses
+            self._holders.watch(lease)
+        self._resolve(call, lease)
+
+    def _unsaved(self, call: str, lease: Lease, error: LedgerError) -> None:
+        LOG.error("lease %s is not given: %s", lease.id, error)
+        self._fail(call, denial(ev.LeaseDenied(call, "state_unwritable", str(error), UNWRITABLE_AGAIN_S)))
+        self._say(ev.Unsaved(lease.id))
 
     def _write(self, lease: Lease) -> None:
         """Write a lease down if anything but its time changed. Raises LedgerError."""

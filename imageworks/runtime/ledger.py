@@ -35,7 +35,7 @@ create table if not exists leases (id text primary key, boot text not null, body
 create table if not exists loads (model text primary key, seconds real not null, measured real not null) without rowid;
 create table if not exists wanted (model text primary key, state text not null) without rowid;
 """
-Wanted = Literal["up", "stopping"]
+Wanted = Literal["up", "waking", "stopping"]
 
 
 class LedgerError(Exception):

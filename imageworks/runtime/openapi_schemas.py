@@ -137,7 +137,8 @@ _OWN: Mapping[str, Schema] = {
     "Runnings": shape(running=array(ref("Running"))),
     "Unloading": shape(unloading=array(ref("Running"))),
     "Healths": shape(healthy=COUNT, total=COUNT, interval_s=NUMBER, models=array(ref("Health"))),
-    "Ready": shape(ready=FLAG, reason=MAYBE_TEXT, profile=TEXT, plan_hash=TEXT, degraded=array(TEXT)),
+    "Ready": shape(ready=FLAG, reason=MAYBE_TEXT, profile=TEXT, plan_hash=TEXT, degraded=array(TEXT), reload=ref("LastReload")),
+    "LastReload": shape(number=COUNT, failed=MAYBE_TEXT, restart_needed=array(TEXT)),
     "Alive": shape(status={"const": "ok"}),
     "Profile": shape(
         stack=TEXT, profile=TEXT, plan_hash=TEXT, bundle_hash=TEXT, unplaced={"type": "object", "additionalProperties": TEXT},
@@ -148,6 +149,10 @@ _OWN: Mapping[str, Schema] = {
         leases=array(ref("Lease")), waiting=array(ref("CallView")),
     ),
     "Pardoned": shape(pardoned=TEXT),
-    "Reloaded": {"type": "object"},
+    "Reloaded": shape(
+        plan_hash=TEXT, previous_plan_hash=TEXT, keys_missing={"type": "object", "additionalProperties": TEXT},
+        models=shape(added=array(TEXT), removed=array(TEXT), changed=array(TEXT), restarted_when_idle=array(TEXT)),
+        restart_needed=array(TEXT),
+    ),
     "Document": {"type": "object"},
 }  # fmt: skip

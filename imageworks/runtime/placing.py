@@ -16,7 +16,7 @@ from imageworks.runtime.asking import ask_of
 from imageworks.runtime.events import WouldBlock
 from imageworks.runtime.eviction import FITS, Plan, fits, idle, need_of, plan
 from imageworks.runtime.residency import DOWN, Need, Slot
-from imageworks.runtime.serving import resting, serve
+from imageworks.runtime.serving import left, resting, serve
 from imageworks.runtime.state import State
 from imageworks.runtime.waiting import Asking, Key, Waiting
 
@@ -211,9 +211,13 @@ def _mark(state: State, found: Plan, age: int) -> None:
 
 
 def _age(state: State, slot: Slot, lease: str | None) -> int:
-    """Of who has the fewest passes left among those who wait for this model; 0: nobody waits."""
+    """Of who may be passed least among those who wait for this model; 0: nobody waits."""
     each = state.lines.get(slot.spec.id, {}).get(lease)
-    nearest = None if each is None else each.nearest(state.queued)
+    if each is None or (oldest := each.oldest(state.queued)) is None:
+        return 0
+    if oldest.limits and left(state, oldest.limits) <= 0:
+        return oldest.seq
+    nearest = each.nearest(state.queued)
     return 0 if nearest is None else nearest.seq
 
 

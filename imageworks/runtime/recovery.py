@@ -73,6 +73,11 @@ def _holders(stack: Path, programs: frozenset[str]) -> list[Holder]:
     return [holder for program in programs for holder in processes.left_of(stack, program)]
 
 
+def waking(looked: Mapping[str, Observed | None], kept: Kept) -> frozenset[str]:
+    """Models that sleep and were being woken when the last life ended: their memory may be growing already."""
+    return frozenset(name for name, seen in looked.items() if seen == "asleep" and kept.wanted.get(name) == "waking")
+
+
 def cards(table: RouteTable, kept: Kept, bound: Mapping[int, str], seen: Mapping[int, str]) -> Mapping[int, str]:
     """The UUID of each GPU slot: as seen now, as `imageworks up` bound it, as a lease had it; else a name for the slot."""
     held = {slot: uuid for _, lease in kept.leases for slot, uuid in lease.uuids.items()}

@@ -12,7 +12,7 @@ from imageworks.runtime.events import Arrive, Cancel, Finish, RefuseCode, WouldB
 from imageworks.runtime.eviction import available, need_of
 from imageworks.runtime.residency import COUNT, DOWN, HOST, Slot
 from imageworks.runtime.state import NOTHING, State, dequeue, enqueue, forget, give, grant, refuse, serves
-from imageworks.runtime.waiting import Key, Waiting
+from imageworks.runtime.waiting import Key, Line, Waiting
 
 
 def arrive(state: State, event: Arrive) -> None:
@@ -181,16 +181,25 @@ def serve(state: State, slot: Slot) -> None:
     if each is None or not state.adopted or slot.residency != "ready" or slot.outdated:
         return
     while each.size and slot.inflight < slot.spec.concurrency:
-        waiting = each.next(state.queued)
-        if waiting is not None and gated(state, slot, waiting.key, waiting.limits):
-            waiting = each.nearest(state.queued)
-        if waiting is None or gated(state, slot, waiting.key, waiting.limits):
+        waiting = _turn_of(state, slot, each)
+        if waiting is None:
             return
         if state.machine.observe:
             _would_block(state, waiting.request, slot)
         enlisted = bool(waiting.limits)
         dequeue(state, waiting)
         grant(state, waiting.request, slot, passes=not enlisted)
+
+
+def _turn_of(state: State, slot: Slot, each: Line) -> Waiting | None:
+    """Who of a line is served next; who must let others go first is passed over."""
+    waiting = each.next(state.queued)
+    if waiting is None or not gated(state, slot, waiting.key, waiting.limits):
+        return waiting
+    for other in (each.oldest(state.queued), each.best(state.queued)):
+        if other is not None and not gated(state, slot, other.key, other.limits):
+            return other
+    return None
 
 
 def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) -> bool:

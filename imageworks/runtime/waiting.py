@@ -71,12 +71,13 @@ Queued = Mapping[int, Waiting | Asking]
 class Line:
     """The requests of one model under one lease or none. Leaving is lazy: who does not wait here any more is skipped."""
 
-    __slots__ = ("ages", "departed", "heap", "lease", "model", "size")
+    __slots__ = ("ages", "departed", "heap", "lease", "limits", "model", "size")
 
     def __init__(self, model: str, lease: str | None) -> None:
         self.model, self.lease = model, lease
         self.heap: list[Key] = []
-        self.ages: list[Key] = []
+        self.limits: list[Key] = []
+        self.ages: list[int] = []
         self.size = self.departed = 0
 
     def add(self, waiting: Waiting, overtakes: int) -> None:
@@ -84,7 +85,8 @@ class Line:
         waiting.limit = self.departed + self.size + overtakes
         self.size += 1
         heappush(self.heap, waiting.key)
-        heappush(self.ages, (waiting.limit, waiting.seq))
+        heappush(self.limits, (waiting.limit, waiting.seq))
+        heappush(self.ages, waiting.seq)
 
     def leave(self) -> None:
         """One that stands here goes, wherever to."""
@@ -92,6 +94,7 @@ class Line:
         self.departed += 1
         if not self.size:
             self.heap.clear()
+            self.limits.clear()
             self.ages.clear()
 
     def best(self, queued: Queued) -> Waiting | None:
@@ -106,11 +109,21 @@ class Line:
 
     def nearest(self, queued: Queued) -> Waiting | None:
         """Who has the fewest passes left: mostly the oldest."""
-        ages = self.ages
-        while ages:
-            limit, seq = ages[0]
+        limits = self.limits
+        while limits:
+            limit, seq = limits[0]
             found = self._here(queued, seq)
             if found is not None and found.limit == limit:
+                return found
+            heappop(limits)
+        return None
+
+    def oldest(self, queued: Queued) -> Waiting | None:
+        """Who came first."""
+        ages = self.ages
+        while ages:
+            found = self._here(queued, ages[0])
+            if found is not None:
                 return found
             heappop(ages)
         return None
@@ -122,9 +135,7 @@ class Line:
 
     def members(self, queued: Queued) -> list[Waiting]:
         """All of them, oldest first."""
-        return [
-            found for seq in sorted({seq for _, seq in self.ages}) if (found := self._here(queued, seq)) is not None
-        ]
+        return [found for seq in sorted(set(self.ages)) if (found := self._here(queued, seq)) is not None]
 
     def _here(self, queued: Queued, seq: int) -> Waiting | None:
         found = queued.get(seq)
@@ -134,36 +145,45 @@ class Line:
     def copy(self) -> Line:
         """An independent copy."""
         other = Line(self.model, self.lease)
-        other.heap, other.ages, other.size, other.departed = list(self.heap), list(self.ages), self.size, self.departed
+        other.heap, other.limits, other.ages = list(self.heap), list(self.limits), list(self.ages)
+        other.size, other.departed = self.size, self.departed
         return other
 
 
 class Crowd:
-    """All who wait for memory of one place. `departed` counts who left it, and who was granted something that is in the way."""
+    """All who wait for memory of one place. `departed` counts who left it, and who was granted something that is in the way.
 
-    __slots__ = ("ages", "departed", "size")
+    `ages` orders them by the count at which they were passed often enough, `due` has those who were, by age.
+    """
+
+    __slots__ = ("ages", "departed", "due", "size")
 
     def __init__(self) -> None:
         self.ages: list[Key] = []
+        self.due: list[int] = []
         self.size = self.departed = 0
 
     def overdue(self, queued: Queued, place: int, count: int) -> list[Waiting | Asking]:
-        """Up to `count` of those who were passed often enough."""
-        ages = self.ages
+        """Up to `count` of those who were passed often enough, oldest first."""
+        ages, due = self.ages, self.due
+        while ages and ages[0][0] <= self.departed:
+            heappush(due, heappop(ages)[1])
         found: list[Waiting | Asking] = []
-        while ages and len(found) < count and ages[0][0] <= self.departed:
-            limit, seq = heappop(ages)
+        last = 0
+        while due and len(found) < count:
+            seq = heappop(due)
             entry = queued.get(seq)
-            if entry is not None and not entry.up and entry.limits.get(place) == limit and entry not in found:
+            if seq != last and entry is not None and place in entry.limits and not entry.up:
                 found.append(entry)
+            last = seq
         for entry in found:
-            heappush(ages, (entry.limits[place], entry.seq))
+            heappush(due, entry.seq)
         return found
 
     def copy(self) -> Crowd:
         """An independent copy."""
         other = Crowd()
-        other.ages, other.size, other.departed = list(self.ages), self.size, self.departed
+        other.ages, other.due, other.size, other.departed = list(self.ages), list(self.due), self.size, self.departed
         return other
 
 

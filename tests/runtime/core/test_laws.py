@@ -68,12 +68,19 @@ class World(RuleBasedStateMachine):
         assert effect.model not in self.doing, "started twice"
         self.fence(effect.tokens)
         self.doing[effect.model] = "start"
-        self.used[effect.model] = dict(self.machine.specs[effect.model].gpu_mib)
+        self.load(effect.model)
 
     def on_wake(self, effect: ev.Wake) -> None:
         self.fence(effect.tokens)
         self.doing[effect.model] = "wake"
-        self.used[effect.model] = dict(self.machine.specs[effect.model].gpu_mib)
+        self.load(effect.model)
+
+    def load(self, model: str) -> None:
+        """It uses memory of its own, or of the lease that it lives in, whose holder keeps off it."""
+        self.used[model] = dict(self.machine.specs[model].gpu_mib)
+        lease = self.state.slots[model].lease
+        if lease is not None:
+            self.used.pop(lease, None)
 
     def on_stop(self, effect: ev.Stop) -> None:
         assert self.doing.get(effect.model) != "stop", "stopped twice"
