@@ -273,7 +273,8 @@ class Drive:
             if look:
                 await asyncio.sleep(LOOK_AGAIN_S)
             with suppress(DriverError):
-                driver, life = self.lineup[model], self.state.slots[model].life
+                driver, before = self.lineup[model], self.state.slots.get(model)
+                life = before and before.life
                 status = await driver.status()
                 slot = self.state.slots.get(model)
                 if slot is None or slot.life != life or slot.residency not in ("ready", "asleep"):

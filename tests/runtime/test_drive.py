@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,21 @@ from imageworks.runtime import processes, recovery
 from imageworks.runtime.backends.protocol import Look, Status
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.events import Acquire, Died, Event, Finish, Measured, Release, Renew, Tick
+from imageworks.runtime.events import (
+    Acquire,
+    Died,
+    Event,
+    Finish,
+    Handover,
+    Measured,
+    Reading,
+    Release,
+    Renew,
+    Tick,
+    Unload,
+)
+from imageworks.runtime.gpus import Gpus
+from imageworks.runtime.gpus import Look as Seen
 from imageworks.runtime.leases import Lease, LeaseAsk
 from imageworks.runtime.ledger import Ledger, LedgerError
 
@@ -338,5 +354,219 @@ def test_tokens_grow_also_where_no_lease_is_left_to_tell_them(
         first = await token(Ledger(tmp_path, wall=lambda: 1_800_000_000.0))
         folder = tmp_path / "another" if later_s > 0 else tmp_path
         assert await token(Ledger(folder, wall=lambda: 1_800_000_000.0 + later_s)) > first
+
+    play(story())
+
+
+def test_a_handover_that_cannot_be_written_down_ends_the_lease_and_revives_no_token(
+    route: Make, table: Make, play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file still has the token of the owner before: with the new one told, a kill would make the old one good again."""
+
+    async def story() -> None:
+        life = Life(table(route("a", 1, gpu_mib={"0": 8000}), **CARD), Obedient(), tmp_path)
+        first = await life.begin()
+        held = await leased(first, ask("job"))
+
+        def refuse(_lease: Lease, _boot: str) -> None:
+            raise LedgerError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(life.ledger, "keep_lease", refuse)
+            renewed = await first.leases.ask(Renew("r", held.id, held.token))
+            assert renewed.state == "active"  # nothing of it changed that a restart would miss
+            with pytest.raises(ApiError) as refused:
+                await first.leases.ask(Handover("h", held.id, held.token, owner="next"))
+        assert (refused.value.status, refused.value.code) == (503, "state_unwritable")
+        while first.state.leases:  # noqa: ASYNC110 - the inside of the scheduler has no event
+            await asyncio.sleep(0)
+        second = await life.begin()
+        with pytest.raises(ApiError) as stale:
+            await second.leases.ask(Renew("c", held.id, held.token))
+        assert stale.value.status in (404, 410)
+        for drive in (first, second):
+            await drive.close()
+        life.ledger.close()
+
+    play(story())
+
+
+class Drowsy(Obedient):
+    """Comes up and goes when the test lets it; `began` has what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: asyncio.Queue[str] = asyncio.Queue()
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+        self.awake = asyncio.Event()
+
+    async def start(self) -> None:
+        self.alive = True
+        self.began.put_nowait("start")
+
+    async def ready(self) -> bool:
+        await self.looks.get()
+        return True
+
+    async def wake(self) -> None:
+        self.began.put_nowait("wake")
+        await self.awake.wait()
+        self.slept = 0
+
+
+def test_the_late_answer_of_a_start_is_not_taken_for_that_of_the_next(route: Make, table: Make, play: Play) -> None:
+    async def story() -> None:
+        engine = Drowsy()
+        drive = Drive(table(route("a", 1)), {"a": engine})
+        await drive.open()
+        asking = asyncio.create_task(drive.acquire("r1", ("a",), 1e9))
+        assert await engine.began.get() == "start"
+        drive.say(Died("a", "killed"))  # the start before waits for its look still
+        await engine.gone.wait()
+        with pytest.raises(ApiError):
+            await asking
+        drive.say(Unload("a"))
+        slot = drive.state.slots["a"]
+        slot.retry_at, slot.failures = 0.0, 0
+        again = asyncio.create_task(drive.acquire("r2", ("a",), 1e9))
+        assert await engine.began.get() == "start"
+        engine.looks.put_nowait(None)  # who asked first is told: the start that is superseded
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert drive.state.slots["a"].residency == "starting"
+        engine.looks.put_nowait(None)
+        assert await again == "a"
+        await drive.close()
+
+    play(story())
+
+
+def test_a_death_that_was_asked_about_in_an_earlier_life_says_nothing_of_this_one(
+    route: Make, table: Make, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        engine = Obedient()
+        drive = Drive(table(route("a", 1)), {"a": engine})
+        await drive.open()
+        await drive.acquire("r1", ("a",), 1e9)
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> Status:
+            asked.set()
+            await answer.wait()
+            return Status(alive=False, note="gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "status", slow)
+            looking = asyncio.create_task(drive.report_dead("a"))
+            await asked.wait()
+        drive.say(Died("a", "killed"))
+        drive.say(Finish("r1", ok=False))
+        assert await drive.acquire("r2", ("a",), 1e9) == "a"
+        answer.set()
+        assert await looking
+        assert drive.current("r2")
+        await drive.close()
+
+    play(story())
+
+
+def test_a_wake_is_written_down_before_it_begins_and_the_next_life_finishes_it(
+    route: Make, table: Make, play: Play, tmp_path: Path
+) -> None:
+    """Who is killed in the middle of it must not take the model for asleep: its memory grows."""
+
+    async def story() -> None:
+        engine = Drowsy()
+        engine.alive, engine.slept = True, 1
+        sleeper = route("a", 1, gpu_mib={"0": 8000}, sleep="level1", asleep_mib={"0": 500})
+        life = Life(table(sleeper, **CARD), engine, tmp_path)
+        first = await life.begin()
+        asking = asyncio.create_task(first.acquire("r1", ("a",), 1e9))
+        assert await engine.began.get() == "wake"
+        token = first.state.slots["a"].tokens[0]
+        with closing(sqlite3.connect(tmp_path / "state.sqlite")) as db:
+            assert db.execute("select state from wanted where model = 'a'").fetchone() == ("waking",)
+            assert db.execute("select max(token) from tokens").fetchone() == (token,)
+        asking.cancel()
+        await first.close()
+        second = await life.begin()
+        assert await engine.began.get() == "wake"
+        assert (second.state.slots["a"].residency, second.state.gpus[0].claimed_mib) == ("starting", 8000)
+        engine.awake.set()
+        assert await second.acquire("r2", ("a",), 1e9) == "a"
+        await second.close()
+        life.ledger.close()
+
+    play(story())
+
+
+def test_a_wake_that_cannot_be_written_down_is_not_begun_but_the_model_serves(
+    route: Make, table: Make, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        engine = Obedient()
+        engine.alive, engine.slept = True, 1
+        sleeper = route("a", 1, gpu_mib={"0": 8000}, sleep="level1", asleep_mib={"0": 500})
+        drive = Drive(table(sleeper, **CARD), {"a": engine})
+        await drive.open()
+
+        def refuse(*_what: object) -> None:
+            raise LedgerError("no space left")
+
+        monkeypatch.setattr(drive.ledger, "want", refuse)
+        assert await drive.acquire("r1", ("a",), 1e9) == "a"
+        assert engine.gone.is_set()  # stopped and started
+        assert engine.slept == 1
+        await drive.close()
+
+    play(story())
+
+
+class Glimpse(Gpus):
+    """Two cards; the second does not answer yet. Says when it was looked at."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__({0: "GPU-a", 1: "GPU-b"})
+        self._order = order
+        self.second: Reading | None = None
+
+    async def look(self) -> Seen:
+        await asyncio.sleep(0)
+        self._order.append("looked")
+        self.note = None
+        return Seen({0: Reading(24576, 8000), 1: self.second}, uuids={0: "GPU-a"})
+
+
+def test_the_gpus_are_read_before_anything_is_adopted_and_who_was_not_read_gives_nothing(
+    route: Make, table: Make, play: Play
+) -> None:
+    async def story() -> None:
+        order: list[str] = []
+        cards = (Gpu(0, 20000, 24576), Gpu(1, 20000, 24576))
+        engine = Obedient()
+        engine.alive = True
+        plan = table(route("a", 1, gpu_mib={"0": 8000}), route("b", 2, gpu_mib={"1": 8000}), gpus=cards)
+        gpus = Glimpse(order)
+        drive = Drive(plan, {"a": engine, "b": Obedient()}, gpus=gpus)
+        real = drive._step
+
+        def step(event: Event) -> None:
+            order.append(type(event).__name__)
+            real(event)
+
+        drive._step = step  # type: ignore[method-assign]
+        await drive.open()
+        assert order[:4] == ["looked", "Reload", "Measured", "Adopt"]
+        assert [drive.state.gpus[0].foreign_mib, drive.state.gpus[0].room(drive.clock())] == [0, 12000]
+        asking = asyncio.create_task(drive.acquire("r1", ("b",), 1e9))
+        while order.count("Measured") < 3:
+            drive.measuring.moved()
+            await asyncio.sleep(0)
+        assert drive.state.slots["b"].residency == "stopped"
+        gpus.second = Reading(24576, 0)
+        drive.measuring.moved()
+        assert await asking == "b"
+        await drive.close()
 
     play(story())
