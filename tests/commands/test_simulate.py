@@ -117,6 +117,14 @@ def test_a_file_that_is_no_trace_is_an_error(tmp_path: Path) -> None:
     assert "line 1" in done.output + done.stderr
 
 
+def test_an_empty_trace_is_told_where_recorded_ones_are(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    done = simulate(str(empty), "-f", str(Path(__file__).parents[2] / "stack.yaml"), "--profile", "development")
+    assert done.return_value == 1
+    assert "requests.jsonl" in done.output + done.stderr
+
+
 def test_without_a_task_the_options_are_named() -> None:
     assert simulate().return_value == 1
 

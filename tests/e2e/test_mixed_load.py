@@ -130,9 +130,18 @@ def granted(row: dict[str, Any]) -> float:
 
 
 def most_late(rows: Sequence[dict[str, Any]]) -> int:
-    """By how many places somebody was served after their turn."""
-    order = sorted(range(len(rows)), key=lambda place: granted(rows[place]))
-    return max(served - place for served, place in enumerate(order))
+    """By how many places somebody was served after their turn: younger ones served before, less older ones served after.
+
+    Requests for one model are served in their order; so only those for the other count, whose grants are a load apart.
+    """
+    times = [(granted(row), row["model"]) for row in rows]
+
+    def late(place: int) -> int:
+        now, own = times[place]
+        before = sum(when < now for when, model in times[place:] if model != own)
+        return before - sum(when > now for when, model in times[:place] if model != own)
+
+    return max(late(place) for place in range(len(times)))
 
 
 def predicted(stack: StackFolder, moves: Moves) -> tuple[Machine, dict[str, float]]:
