@@ -71,6 +71,7 @@ class Drive:
         self.leases = LeaseDesk(self.ledger, self._holders, self.say)
         self.measuring = Measuring(table, gpus or Gpus({}), self._holders)
         self._perform_with = Performing(self.lineup, self.ledger, self._holders, say=self.say, clock=self.clock)
+        self._looked_at = frozenset(gpu.slot for gpu in table.gpus)
         self.uuids = recovery.cards(table, self._kept, {}, {})
         self.state: State = initial(machine(table, uuids=self.uuids))
         self._answers: dict[str, asyncio.Future[str]] = {}
@@ -94,11 +95,10 @@ class Drive:
         looked, (uuids, measured) = await asyncio.gather(
             recovery.look_around(self.lineup), self.measuring.first(FIRST_LOOK_S)
         )
-        bound = bound_cards(self._stack, self.table) if self._stack is not None else {}
         absent = {name: seen for name, seen in looked.items() if seen is None}
         if self._stack is not None and absent:
             await recovery.end_orphans(self.table, absent, self._stack)
-        self.uuids = recovery.cards(self.table, self._kept, bound, uuids)
+        self.uuids = recovery.cards(self.table, self._kept, self._bound(), uuids)
         self.say(ev.Reload(self._machine()))  # the same plan; now it is known which card is which
         if measured is not None:
             self.say(measured)
@@ -106,9 +106,13 @@ class Drive:
         self.spawn(self._measure())
         self.spawn(self._remember())
 
+    def _bound(self) -> Mapping[int, str]:
+        return bound_cards(self._stack, self.table) if self._stack is not None else {}
+
     def _machine(self) -> Machine:
-        """The plan in force on these cards: nothing grows on a card before it was read, where NVML answers."""
-        return machine(self.table, uuids=self.uuids, measured=self.measuring.seen)
+        """The plan in force on these cards; a card that only a later plan uses is not read, so it is accounted."""
+        read = self.measuring.seen and all(gpu.slot in self._looked_at for gpu in self.table.gpus)
+        return machine(self.table, uuids=self.uuids, measured=read)
 
     def _adopt(self, observed: Mapping[str, recovery.Observed]) -> None:
         waking = recovery.waking(observed, self._kept)
@@ -192,6 +196,7 @@ class Drive:
         self.table = table
         self.lineup.use(drivers, table.routes, living)
         self.measuring.use(table)
+        self.uuids = recovery.cards(table, self._kept, self._bound(), self.uuids)
         self.say(ev.Reload(self._machine(), outdated))
 
     # requests
