@@ -57,10 +57,16 @@ def _adopt_model(state: State, slot: Slot, found: Move) -> None:
 
 
 def _lease_around(state: State, slot: Slot) -> str | None:
-    """A model on GPUs that somebody has for himself can only be his."""
-    owners = {state.gpus[gpu].exclusive for gpu in slot.spec.gpu_mib}
-    owner = owners.pop() if len(owners) == 1 else None
-    return owner if not state.machine.observe and owner is not None else None
+    """A model on GPUs that somebody has for himself, or where there is no room for it, can only live in a lease."""
+    if state.machine.observe or not slot.spec.gpu_mib:
+        return None
+    books = {gpu: state.gpus[gpu] for gpu in slot.spec.gpu_mib}
+    around = [name for name, lease in state.leases.items() if books.keys() <= lease.tokens.keys()]
+    alone = any(book.exclusive is not None for book in books.values())
+    full = any(books[gpu].claimed_mib + mib > books[gpu].budget_mib for gpu, mib in slot.spec.gpu_mib.items())
+    if not around or not (alone or full):
+        return None
+    return max(around, key=lambda name: (state.leases[name].ask.exclusive, state.leases[name].ask.mib, name))
 
 
 def _adopt_lease(state: State, lease: Lease) -> None:

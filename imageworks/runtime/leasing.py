@@ -50,7 +50,7 @@ def hold(state: State, lease: Lease) -> None:
         if lease.ask.exclusive:
             book.exclusive = lease.id
         claim_lease(state, lease.id, gpu)
-        proof.joined(state, gpu, lease.ask.mib)
+        proof.joined(state, lease.id, gpu, lease.ask.mib)
     if lease.state == "active":
         state.timers.set("ttl", lease.id, lease.expires)
     state.dirty = True

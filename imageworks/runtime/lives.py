@@ -39,9 +39,11 @@ def start(state: State, slot: Slot, cause: str) -> None:
     """Let it come up: it fits, and nothing moves on its GPUs."""
     slot.began, slot.dismissed = state.now, False
     slot.tokens = {gpu: state.gpus[gpu].next_token() for gpu in slot.spec.gpu_mib}
-    slot.base_mib = {gpu: mib for gpu in slot.spec.gpu_mib if (mib := _used(state, gpu)) is not None}
+    slot.base_mib = {
+        gpu: mib - slot.held.get(gpu, 0) for gpu in slot.spec.gpu_mib if (mib := _used(state, gpu)) is not None
+    }
     for gpu, mib in slot.spec.gpu_mib.items():
-        proof.joined(state, gpu, mib - slot.held.get(gpu, 0))
+        proof.joined(state, slot.spec.id, gpu, mib - slot.held.get(gpu, 0))
     waking = slot.residency == "asleep"
     claim_all(state, slot)
     if waking:
@@ -178,6 +180,8 @@ def asleep(state: State, slot: Slot) -> None:
     proof.end(state, slot.spec.id)
     claim(state, slot, slot.spec.asleep_mib, slot.spec.asleep_host_mib, 0)
     move(state, slot, "asleep", "it sleeps")
+    if unloadable(state, slot.spec.id) is not None:
+        turn_away(state, slot, "cannot_be_loaded")
 
 
 def sleep_failed(state: State, event: ev.SleepFailed) -> None:
@@ -207,6 +211,8 @@ def stopped(state: State, event: ev.Stopped) -> None:
     _no_more_stops(state, slot)
     if slot.residency == "stopping":
         move(state, slot, "gone", "its processes are gone")
+    else:
+        slot.bounds_mib = {}  # others may have come since it was to go
     if proof.begin(state, slot.spec.id, slot.held, slot.bounds_mib):
         free(state, slot, "nothing is left")
 

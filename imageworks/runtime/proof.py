@@ -52,13 +52,21 @@ def _shown(state: State, holder: str, proof: Proof, gpu: int, reading: Reading) 
     """At most what the others may hold, and what was not ours before, is in use; who was shown gone here holds nothing."""
     book = state.gpus[gpu]
     shown = sum(_claim(state, other, gpu) for other, each in state.proofs.items() if gpu not in each.missing)
-    others = book.claimed_mib - shown - _claim(state, holder, gpu)
+    unseen = sum(_unseen(state, other, gpu) for other in proof.newcomers)
+    others = book.claimed_mib - shown - unseen - _claim(state, holder, gpu)
     foreign = proof.foreign.get(gpu, 0)
     if reading.foreign_mib is not None:
         foreign = min(foreign, reading.foreign_mib)
     allowed = others + foreign + state.machine.tolerance_mib
     strict = proof.bounds.get(gpu)
     return reading.used_mib <= (allowed if strict is None else min(allowed, strict))
+
+
+def _unseen(state: State, holder: str, gpu: int) -> int:
+    """What a newcomer claims and need not use: all of it, but for a model that is up."""
+    slot = state.slots.get(holder)
+    up = slot is not None and slot.residency == "ready"
+    return 0 if up else state.gpus[gpu].claims.get(holder, 0)
 
 
 def _claim(state: State, holder: str, gpu: int) -> int:
@@ -83,11 +91,13 @@ def own_bounds(state: State, slot: Slot) -> dict[int, int]:
     return bounds
 
 
-def joined(state: State, gpu: int, mib: int) -> None:
+def joined(state: State, holder: str, gpu: int, mib: int) -> None:
     """Somebody new begins to use a GPU while bytes are still missing there."""
     for proof in state.proofs.values():
-        if gpu in proof.bounds:
-            proof.bounds[gpu] += mib
+        if gpu in proof.missing:
+            proof.newcomers.add(holder)
+            if gpu in proof.bounds:
+                proof.bounds[gpu] += mib
 
 
 def learn(state: State, gpu: int, reading: Reading) -> None:

@@ -46,13 +46,14 @@ class Proof:
     """The memory of a holder whose processes are gone, and what a reading must show before it counts as free.
 
     `missing` are GPUs that have not shown it; `bounds` maps GPU -> highest use that proves it on its own, `foreign` what
-    others held there before. A model that sleeps `keeps` some.
+    others held there before. A model that sleeps `keeps` some. What `newcomers` claim since may not be in use yet.
     """
 
     missing: set[int]
     foreign: Mapping[int, int]
     bounds: dict[int, int]
     keeps: Mapping[int, int]
+    newcomers: set[str] = field(default_factory=set)
 
 
 class State:
@@ -125,7 +126,7 @@ def _copy(value: object) -> object:
     if isinstance(value, Hold):
         return replace(value, inner=dict(value.inner), models=set(value.models))
     if isinstance(value, Proof):
-        return replace(value, missing=set(value.missing), bounds=dict(value.bounds))
+        return replace(value, missing=set(value.missing), bounds=dict(value.bounds), newcomers=set(value.newcomers))
     return list(value) if isinstance(value, list) else value
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from imageworks.runtime import events as ev
 from imageworks.runtime.leases import LeaseAsk
+from imageworks.runtime.residency import Machine
+from imageworks.runtime.scheduler import initial, step
 
 Make = Callable[..., Any]
 LATER = 1e6
@@ -35,6 +37,16 @@ def test_a_lease_that_fits_is_granted_at_once_with_a_token_for_each_gpu(play: Ma
     assert (set(lease.tokens), lease.uuids, lease.state) == ({0, 1}, {0: "GPU-a", 1: "GPU-b"}, "active")
     assert lease.expires == world.now + lease.ask.ttl_s
     assert [world.state.gpus[gpu].claims for gpu in (0, 1)] == [{lease.id: 4_000}] * 2
+
+
+def test_without_a_gpu_there_is_nothing_to_lease_and_it_is_said() -> None:
+    state = initial(Machine({}, {}, 0, 1, 8))
+    step(state, ev.Adopt({}), 0.0)
+    denied = one(step(state, ev.Acquire("call", LeaseAsk("r", "me", 1_000), LATER), 0.0)[1], ev.LeaseDenied)
+    assert (denied.code, denied.reason) == (
+        "impossible",
+        "the profile in force has no GPU, so there is nothing to lease",
+    )
 
 
 def test_tokens_only_grow_whoever_gets_them(play: Make, gpu: Make) -> None:
@@ -446,3 +458,11 @@ def test_leases_that_are_only_observed_block_nobody_and_say_so(play: Make, gpu: 
     assert kinds(world.say(ev.Ready("a"))) == ["WouldBlock", "Grant"]
     assert kinds(world.say(ev.Arrive("s", ("a",), LATER))) == ["WouldBlock", "Grant"]
     assert world.state.gpus[0].claims == {"a": 8_000}
+
+
+def test_a_model_that_has_no_room_beside_a_lease_is_found_inside_it(play: Make, gpu: Make) -> None:
+    lease = play().lease(8_000)
+    world = play(gpu("a", 6_000), gpu("b", 1_000), adopt=False)
+    world.say(ev.Adopt({"a": "ready", "b": "ready"}, leases=(lease,)))
+    assert (world.state.slots["a"].lease, world.state.slots["b"].lease) == (lease.id, None)
+    assert world.state.gpus[0].claims == {lease.id: 8_000, "b": 1_000}

@@ -193,3 +193,30 @@ def test_where_gpus_are_read_nothing_begins_before_the_first_reading(play: Make,
     assert world.say(ev.Arrive("r", ("a",), LATER)) == []
     assert world.ask(1_000)[0].__class__ is ev.LeaseQueued
     assert [effect.model for effect in world.measure(0) if isinstance(effect, ev.Start)] == ["a"]
+
+
+def test_what_a_newcomer_may_use_does_not_prove_that_others_are_gone(play: Make, gpu: Make) -> None:
+    """Found by the simulator: a lease was granted beside a quarantined model, and its unused MiB seemed to free it."""
+    world = play(gpu("a", 3_000))
+    world.measure(0)
+    world.load("a")
+    world.measure(2_500)
+    world.say(ev.Unload("a"), ev.Stopped("a"))
+    world.wait()
+    world.measure(2_500)
+    world.lease(5_000)
+    world.measure(2_500)
+    assert world.is_("a") == "quarantined"
+    world.measure(100)
+    assert world.is_("a") == "stopped"
+
+
+def test_what_is_pardoned_and_still_in_use_is_foreign(play: Make, gpu: Make) -> None:
+    world = evicting(play, gpu)
+    world.wait()
+    world.measure(6_000)
+    world.say(ev.Pardon("a", "root"))
+    assert world.state.gpus[0].foreign_mib == 6_000
+    assert world.is_("b") == "stopped"
+    assert world.ask(5_900)[0].__class__ is ev.LeaseGranted
+    assert world.ask(500)[0].__class__ is ev.LeaseQueued
