@@ -54,7 +54,13 @@ class Gpu:
         if reading is not None:
             self.measured, self.read_at = True, now
             self.calm = not self.moving and not self.leases
-            self.foreign_mib = max(reading.foreign_mib or 0, reading.used_mib - self.claimed_mib, 0)
+            self.reckon()
+
+    def reckon(self) -> None:
+        """What is in use and nobody of ours claims is foreign, by the last reading."""
+        if self.reading is not None:
+            seen = self.reading.foreign_mib or 0
+            self.foreign_mib = max(seen, self.reading.used_mib - self.claimed_mib, 0)
 
     def closed(self, now: float) -> bool:
         """Is nothing known of it that a new grant could rely on?"""

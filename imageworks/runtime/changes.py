@@ -38,6 +38,8 @@ def adopt(state: State, event: ev.Adopt) -> None:
         if slot.residency == "ready":
             slot.fresh = True
             state.fresh.append(name)
+    for book in state.gpus.values():
+        book.reckon()  # what seemed to be a stranger's is ours
 
 
 def _adopt_model(state: State, slot: Slot, found: Move) -> None:
@@ -159,6 +161,7 @@ def _gpus(state: State) -> None:
             state.gpus[gpu] = Gpu(gpu, machine.uuids.get(gpu, ""), budget, measured=machine.measured)
             state.crowds[gpu] = Crowd()
         state.gpus[gpu].budget_mib = budget
+        state.gpus[gpu].measured |= machine.measured
         state.gpus[gpu].uuid = machine.uuids.get(gpu, state.gpus[gpu].uuid)
 
 

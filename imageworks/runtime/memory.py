@@ -80,3 +80,5 @@ def pardon(state: State, event: ev.Pardon) -> None:
     stuck = slot.residency if slot is not None else lease.state if lease is not None else None
     if stuck == "quarantined":
         _free(state, event.holder, f"pardoned by {event.actor}")
+        for book in state.gpus.values():
+            book.reckon()  # what is still in use there is nobody's now

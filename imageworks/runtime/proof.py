@@ -65,7 +65,7 @@ def _shown(state: State, holder: str, proof: Proof, gpu: int, reading: Reading) 
 def _unseen(state: State, holder: str, gpu: int) -> int:
     """What a newcomer claims and need not use: all of it, but for a model that is up."""
     slot = state.slots.get(holder)
-    up = slot is not None and slot.residency == "ready"
+    up = slot is not None and slot.residency in ("ready", "asleep")
     return 0 if up else state.gpus[gpu].claims.get(holder, 0)
 
 
