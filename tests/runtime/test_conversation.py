@@ -47,7 +47,9 @@ def ask(*messages: dict[str, Any], **more: Any) -> Request:
 def route() -> Any:
     from imageworks.contract import Route  # noqa: PLC0415 - only here
 
-    return Route("a", "x", None, "u", "a", (), (), None, 1, 1, 0, {}, 0, 1.0, 1.0, 1.0, pinned=False, sampling={}, needs=())
+    return Route(
+        "a", "x", None, "u", "a", (), (), None, 1, 1, 0, {}, 0, 1.0, 1.0, 1.0, pinned=False, sampling={}, needs=()
+    )
 
 
 def sent(request: Request) -> list[Any]:

@@ -32,7 +32,19 @@ FIELDS = {
     "model", "prompt", "suffix", "system", "template", "context", "stream", "raw", "format", "keep_alive", "images",
     "options", "think",
 }  # fmt: skip
-CREATE = {"model", "from", "files", "adapters", "template", "license", "system", "parameters", "messages", "stream", "quantize"}
+CREATE = {
+    "model",
+    "from",
+    "files",
+    "adapters",
+    "template",
+    "license",
+    "system",
+    "parameters",
+    "messages",
+    "stream",
+    "quantize",
+}
 OPTIONS = {"num_ctx", "temperature", "seed", "num_predict", "num_gpu", "top_k", "top_p", "stop"}
 leaving: dict[str, int] = {}
 
