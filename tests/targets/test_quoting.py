@@ -308,6 +308,11 @@ def test_what_lies_below_a_prefix_is_escaped_and_the_prefix_is_not() -> None:
     assert quoting.prefix_problem("%h/a") is None
 
 
+@pytest.mark.parametrize("text", ["a\\", "\\", "a\\b", "\u00e9\\"])
+def test_a_comment_holds_no_backslash_for_a_last_one_would_join_the_next_line(text: str) -> None:
+    assert quoting.comment(text) == text.replace("\\", "?")
+
+
 def test_a_comment_keeps_what_can_be_shown() -> None:
     edges = " ~\xa1\u1fff\u2010\u2027\u2030\u205e\u2070\ud7ff\uf900\ufffc"
     assert quoting.comment(edges) == edges
