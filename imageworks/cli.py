@@ -92,6 +92,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     A verb is done when it returns. What it leaves in memory goes back to the system as a whole: taking it apart object
     by object would be a tenth of the time of a short verb.
     """
+    _open_closed_streams()
     code = run(argv)
     try:
         sys.stdout.flush()
@@ -99,6 +100,13 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except (OSError, ValueError):
         sys.exit(code)  # the interpreter says what it could not write
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give a standard stream that we were started without (`>&-`) to /dev/null: the next file we open would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -116,7 +124,17 @@ def run(argv: list[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output is gone: nothing more to say
         return 0
     except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes a report
-        from imageworks.commands.bugreport import write_report
+        return _failed(error, sys.argv[1:] if argv is None else argv)
 
-        click.echo(write_report(error, sys.argv[1:] if argv is None else argv), err=True)
-        return EXIT_BUG
+
+def _failed(error: Exception, argv: list[str]) -> int:
+    """Tell what this machine refused us (exit 1), or report a bug of ours (exit 3)."""
+    from imageworks.commands.bugreport import write_report
+    from imageworks.commands.console import fail
+    from imageworks.commands.refusal import told
+
+    refused = told(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        return fail(*refused)
+    click.echo(write_report(error, argv), err=True)
+    return EXIT_BUG

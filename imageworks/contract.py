@@ -260,7 +260,8 @@ class ClientKey:
 class ProxySettings:
     """The proxy's own settings; `history` and `images` are for requests that name a model and no role.
 
-    `completions` is the largest `n`; `parameters` are names that a client may set beyond the usual ones. With `keys`
+    `completions` is the largest `n`; `parameters` are names that a client may set beyond the usual ones; images may be
+    given by address where it leads to a host of `remote_images` (None: to any public one). With `keys`
     every client has to show one of them.
     """
 
@@ -275,6 +276,7 @@ class ProxySettings:
     history: History = field(default_factory=History)
     images: ImageRule = field(default_factory=ImageRule)
     keys: tuple[ClientKey, ...] = ()
+    remote_images: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ Every failure has one shape, and `x-should-retry` says whether a later try may h
 ```
 
 A parameter that neither the official APIs nor the engines' samplers know is refused by its name (`proxy.parameters.allow`
-lets more pass); media are sent inline, never by address; `n`, schemas, stop words and log probabilities have bounds.
+lets more pass); media are sent inline, not by address (but for images of
+chats from hosts in `proxy.images.remote`); `n`, schemas, stop words and log probabilities have bounds.
 """
 GROUPS = ("Inference", "Models", "Leases", "Operations")
 

@@ -110,6 +110,7 @@ OTHERS = {
     "EnvValue": "text, or `{secret: NAME}`",
     "CredentialName": "name of a systemd credential",
     "NamesOrAll": "`all`, or a list of names",
+    "HostsOrAll": "`all`, or a list of host names",
     "VisionRule": "`none`, or a map, below (VisionHistory)",
     "ReasoningRule": "`none`, or a map, below (ReasoningHistory)",
     "RoleHistory": "`none`, or a map, below (History)",

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,17 +25,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
-def free_ports() -> Callable[[int], tuple[int, ...]]:
-    """`free_ports(n)`: n TCP ports of the loopback interface that nobody uses right now, all different."""
+def free_ports() -> Iterator[Callable[[int], tuple[int, ...]]]:
+    """`free_ports(n)`: n TCP ports of the loopback interface that nobody uses, all different; held for the test.
 
-    def take(count: int) -> tuple[int, ...]:
-        with ExitStack() as held:
-            sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-            for item in sockets:
+    A bound socket that does not listen keeps the kernel from giving its port to another test, or to a connection that
+    goes out, and stands in the way of no server: these all set SO_REUSEADDR or SO_REUSEPORT.
+    """
+    with ExitStack() as held:
+
+        def take(count: int) -> tuple[int, ...]:
+            ports = []
+            for _ in range(count):
+                item = held.enter_context(socket.socket())
+                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                    item.setsockopt(socket.SOL_SOCKET, option, 1)
                 item.bind(("127.0.0.1", 0))
-            return tuple(item.getsockname()[1] for item in sockets)
+                ports.append(item.getsockname()[1])
+            return tuple(ports)
 
-    return take
+        yield take
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ DECIDERS = tuple(
         "lives",
         "media",
         "memory",
+        "ollama",
         "placing",
         "proof",
         "request",

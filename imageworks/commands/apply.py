@@ -16,6 +16,7 @@ import click
 
 from imageworks import locations
 from imageworks.commands.console import Step, fail, result, say
+from imageworks.commands.duration import seconds
 from imageworks.commands.pipeline import layers_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from imageworks.commands.rollout import RolloutError
     from imageworks.commands.running import Running
 
-WAIT_S = 30.0
+WAIT_S = 30.0  # as in the default of --wait
 _PROXY_WORK = {
     True: "reloading the proxy, replacing what changed, waiting for health",
     False: "draining the proxy, restarting what changed, waiting for health",
@@ -33,7 +34,9 @@ _PROXY_WORK = {
 @click.command("apply", help="Make what runs be what stack.yaml means; restart only what changed, go back on failure.")
 @layers_option
 @click.option("--profile", metavar="NAME", help="Hardware profile; default: the one that runs, else what matches.")
-@click.option("--wait", default=WAIT_S, show_default=True, metavar="SECONDS", help="How long health may take.")
+@click.option(
+    "--wait", callback=seconds, default="30s", show_default=True, metavar="TIME", help="How long health may take."
+)
 def command(stack: tuple[Path, ...], profile: str | None, wait: float) -> int:
     """Exit 0 when everything runs as the stack says, 1 when it does not; then what ran before runs again."""
     from imageworks.commands.comparison import compare, text
@@ -58,7 +61,7 @@ def command(stack: tuple[Path, ...], profile: str | None, wait: float) -> int:
                 "other files restart everything: imageworks down && imageworks up -d",
             )
         result(text(found))
-        return _apply(found, wait)
+        return _apply(found, profile, wait)
 
 
 def _elsewhere(found: Comparison) -> bool:
@@ -82,7 +85,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _apply(found: Comparison, wait: float) -> int:
+def _apply(found: Comparison, profile: str | None, wait: float) -> int:
     from imageworks.commands.session import SessionError
     from imageworks.commands.validate import complaints
     from imageworks.commands.weights import fetch_packages
@@ -92,7 +95,7 @@ def _apply(found: Comparison, wait: float) -> int:
         say("nothing to do")
         return 0
     if not found.seen.up:
-        return _start(found)
+        return _start(found, profile)
     refused = complaints(found.wanted.plan, found.wanted.files)
     if refused:
         return fail("the generated files would not be accepted; nothing was changed", *refused)
@@ -115,13 +118,13 @@ def _require_address(found: Comparison) -> None:
         require_port(proxy.host, proxy.port)
 
 
-def _start(found: Comparison) -> int:
-    """Nothing runs: that is what `up -d` is for."""
+def _start(found: Comparison, profile: str | None) -> int:
+    """Nothing runs: that is what `up -d` is for, asked for the same profile."""
     from imageworks.commands import up
 
     start = up.command.callback
     assert start is not None
-    code: int = start(stack=found.compiled.files, profile=found.chosen.profile, detach=True, question=None, once=False)
+    code: int = start(stack=found.compiled.files, profile=profile, detach=True, question=None, once=False)
     return code
 
 

@@ -9,7 +9,6 @@ import base64
 import http.client
 import json
 import mimetypes
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from imageworks.commands import client_key, here
+from imageworks.commands import client_key
 from imageworks.commands.console import fail
+from imageworks.commands.proxy_url import url_option
 
-DEFAULT_URL = "http://127.0.0.1:8100"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 
@@ -29,11 +28,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="An image file (repeatable).")
 @click.option("--role", metavar="NAME", help="The role that answers. [default: chat, with images: caption]")
 @click.option("--model", metavar="NAME", help="A model instead of a role.")
-@click.option(
-    "--url",
-    default=lambda: os.environ.get("IMAGEWORKS_URL") or here.address(Path.cwd()) or DEFAULT_URL,
-    help=f"The proxy. [default: $IMAGEWORKS_URL, the one of the stack in this folder, {DEFAULT_URL}]",
-)
+@url_option
 def command(text: str, images: tuple[Path, ...], role: str | None, model: str | None, url: str) -> int:
     """Exit 0 when an answer came, 1 otherwise."""
     if role and model:
@@ -61,10 +56,8 @@ def ask(url: str, model: str, text: str, images: Sequence[dict[str, Any]] = ()) 
     """Send one streaming chat request and print the answer as it comes; returns the exit code."""
     content: object = [*images, {"type": "text", "text": text}] if images else text
     body = {"model": model, "messages": [{"role": "user", "content": content}], "stream": True}
-    address = urlsplit(url if "//" in url else f"http://{url}")
-    if address.scheme != "http" or not address.hostname:
-        return fail(f"--url {url} is no http address", f"e.g. {DEFAULT_URL}")
-    connection = http.client.HTTPConnection(address.hostname, address.port or 80)
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80)
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), client_key.headers())
         response = connection.getresponse()
@@ -107,6 +100,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
 def _refused(status: int, body: bytes) -> int:
     try:
         error = json.loads(body)["error"]
-        return fail(str(error["message"]), *([str(error["hint"])] if error.get("hint") else []))
+        hint = client_key.HINT if status == http.HTTPStatus.UNAUTHORIZED else error.get("hint")
+        return fail(str(error["message"]), *([str(hint)] if hint else []))
     except (ValueError, KeyError, TypeError):
         return fail(f"HTTP {status}: {body[:300].decode(errors='replace')}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 VARIABLE = "IMAGEWORKS_KEY"
+HINT = f"show a key of proxy.auth.keys: export {VARIABLE}=…"
 
 
 def headers() -> dict[str, str]:

@@ -31,5 +31,5 @@ def command(stack: Path) -> int:
     if swept:
         result(f"ended what had outlived its supervisor: {', '.join(swept)}")
     if not was_up and not swept:
-        result("nothing was running")
+        result(f"nothing was running in {folder}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -39,13 +40,14 @@ def command(folder: Path) -> int:
         _ignore(folder / ".gitignore")
     except OSError as error:
         return fail(f"cannot write {error.filename or folder}: {error.strerror}", "choose a folder you may write to")
-    result(f"wrote {target}\nnext: {'' if folder == Path() else f'cd {folder} && '}imageworks up")
+    result(f"wrote {target}\nnext: {'' if folder == Path() else f'cd {shlex.quote(str(folder))} && '}imageworks up")
     return 0
 
 
 def _ignore(path: Path) -> None:
-    """Add the lines that are missing, keep all others."""
-    present = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    missing = [line for line in IGNORED if line not in present]
+    """Add the lines that are missing; what is there stays as it is, in whatever encoding."""
+    present = path.read_bytes() if path.exists() else b""
+    missing = [line for line in IGNORED if line.encode() not in present.splitlines()]
     if missing:
-        path.write_text("\n".join([*present, *missing]) + "\n", encoding="utf-8")
+        end = b"" if not present or present.endswith(b"\n") else b"\n"
+        path.write_bytes(present + end + "".join(f"{line}\n" for line in missing).encode())

@@ -18,7 +18,9 @@ from typing import Any
 import click
 
 from imageworks.commands.console import fail, result
-from imageworks.commands.lease_client import Answer, Proxy, UnreachableError, url_option
+from imageworks.commands.duration import seconds
+from imageworks.commands.lease_client import Answer, Proxy, UnreachableError
+from imageworks.commands.proxy_url import url_option
 
 DEFAULT_WAIT = "10m"
 
@@ -26,20 +28,6 @@ DEFAULT_WAIT = "10m"
 @click.group("lease", help="Hold GPU memory around a command, or see who holds it.")
 def command() -> None:
     """Each verb says what it answers."""
-
-
-def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    """`90s`, `10m`, `1h` or plain seconds."""
-    if text is None:
-        return None
-    number, unit = (text[:-1], text[-1]) if text[-1:] in "smh" else (text, "s")
-    try:
-        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:  # noqa: PLR2004 - a day
-        raise click.BadParameter(f"{text} is no duration; write it like 90s, 10m or 1h")
-    return seconds
 
 
 def _owner() -> str:
@@ -57,8 +45,8 @@ def _what(function: Any) -> Any:
             click.option("--owner", default=_owner, help="Who holds it. [default: user@host]"),
             click.option("--reason", default="", help="What for; others read it when they have to wait."),
             click.option("--priority", type=click.IntRange(-100, 100), default=0, show_default=True),
-            click.option("--ttl", callback=_seconds, metavar="TIME", help="Longest silence. [default: the stack's]"),
-            click.option("--wait", callback=_seconds, default=DEFAULT_WAIT, show_default=True, metavar="TIME"),
+            click.option("--ttl", callback=seconds, metavar="TIME", help="Longest silence. [default: the stack's]"),
+            click.option("--wait", callback=seconds, default=DEFAULT_WAIT, show_default=True, metavar="TIME"),
             url_option,
         )
     ):

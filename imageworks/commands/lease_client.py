@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
+from imageworks.commands import client_key
 
-from imageworks.commands import client_key, here
-
-DEFAULT_URL = "http://127.0.0.1:8100"
 CALL_S = 5.0
 """Longest wait for an answer that nobody has to wait for."""
 
@@ -48,7 +43,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The error for a person."""
-        hint = self._error.get("hint")
+        hint = client_key.HINT if self.status == http.HTTPStatus.UNAUTHORIZED else self._error.get("hint")
         return str(self._error.get("message", f"the proxy answered {self.status}")) + (f"; {hint}" if hint else "")
 
     @property
@@ -84,10 +79,3 @@ class Proxy:
 def _seconds(response: http.client.HTTPResponse) -> float | None:
     text = response.getheader("Retry-After") or ""
     return float(text) if text.isdecimal() else None
-
-
-url_option = click.option(
-    "--url",
-    default=lambda: os.environ.get("IMAGEWORKS_URL") or here.address(Path.cwd()) or DEFAULT_URL,
-    help=f"The proxy. [default: $IMAGEWORKS_URL, the one of the stack in this folder, {DEFAULT_URL}]",
-)

@@ -24,10 +24,10 @@ POLL_S = 0.2
 def command(program: str, stack: Path, lines: int, follow: bool) -> int:
     """A model may be named by its id (`smollm2-135m`) or by its program (`model-smollm2-135m`)."""
     folder = locations.log_dir(stack.absolute().parent)
+    there = _programs(folder)
     names = (program, f"model-{program.replace('.', '-').replace('_', '-')}")
-    path = next((folder / f"{name}.log" for name in names if (folder / f"{name}.log").is_file()), None)
+    path = next((folder / f"{name}.log" for name in names if name in there), None)
     if path is None:
-        there = sorted(file.stem for file in folder.glob("*.log"))
         return fail(
             f"no log of `{program}` in {folder}",
             f"there are: {', '.join(there)}" if there else "nothing was started yet: imageworks up",
@@ -39,3 +39,11 @@ def command(program: str, stack: Path, lines: int, follow: bool) -> int:
             sys.stdout.flush()
             time.sleep(POLL_S)
     return 0
+
+
+def _programs(folder: Path) -> list[str]:
+    """Names of the programs that have a log in `folder`."""
+    try:
+        return sorted(file.stem for file in folder.iterdir() if file.suffix == ".log")
+    except FileNotFoundError:
+        return []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from imageworks.commands.console import colour_wanted, result, say, unicode_wanted
 from imageworks.values import dataclass
@@ -83,13 +84,27 @@ class Compiled:
         return tuple(plan.profile for plan in self.plans)
 
 
+def _named(context: click.Context, parameter: click.Parameter, stack: Path) -> Path:
+    """A stack that somebody names must be there, also for verbs that only need its folder: a slip would ask another one.
+
+    Without `-f` it is the folder that counts: what runs there can be stopped after stack.yaml is gone.
+    """
+    asked = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+    if asked and stack.is_dir():
+        raise click.BadParameter(f"{stack} is a folder; name the file in it: {stack / STACK_FILE}")
+    if asked and not stack.exists():
+        raise click.BadParameter(f"{stack} is missing")
+    return stack
+
+
 def stack_option(verb: Verb) -> Verb:
     """The option `-f stack.yaml` of every verb that reads a stack."""
     return click.option(
         "-f",
         "--file",
         "stack",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
+        callback=_named,
         default=STACK_FILE,
         show_default=True,
         help="The stack.",
@@ -102,7 +117,7 @@ def layers_option(verb: Verb) -> Verb:
         "-f",
         "--file",
         "stack",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=(STACK_FILE,),
         multiple=True,
         show_default=STACK_FILE,

@@ -32,7 +32,10 @@ NAME = "this-machine"
 
 
 @click.group("profile", invoke_without_command=True)
-@click.option("-f", "--file", "stack", type=click.Path(path_type=Path), default=STACK_FILE, show_default=True)
+@click.option(
+    "-f", "--file", "stack", type=click.Path(path_type=Path, readable=False), default=STACK_FILE, show_default=True,
+    help="The stack.",
+)  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def command(context: click.Context, stack: Path, form: str) -> int:

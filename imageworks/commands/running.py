@@ -52,7 +52,10 @@ class Reread:
 
 
 class Running:
-    """The supervisord of the stack in `folder`. Every call raises NotRunningError when there is none."""
+    """The supervisord of the stack in `folder`. Every call raises NotRunningError when there is none.
+
+    And PermissionError where there may be one that this user must not reach: saying "not running" would be a guess.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,6 +70,8 @@ class Running:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
+            except PermissionError as error:
+                raise self._refused(error) from None
             except OSError:
                 return False
         return True
@@ -143,10 +148,15 @@ class Running:
         )
         try:
             return getattr(server.supervisor, method)(*arguments)
+        except PermissionError as error:
+            raise self._refused(error) from None
         except (OSError, HTTPException, xmlrpc.client.ProtocolError) as error:
             raise NotRunningError(str(error)) from None
         finally:
             server("close")()
+
+    def _refused(self, error: PermissionError) -> PermissionError:
+        return PermissionError(error.errno, error.strerror, str(self.socket))
 
 
 def wait_gone(pid: int, seconds: float) -> bool:

@@ -119,6 +119,11 @@ class Session:
         if self._child is not None:
             self._child.wait()
 
+    @property
+    def begun(self) -> bool:
+        """True once there is a supervisord of ours to stop."""
+        return self._child is not None
+
     def ended(self) -> bool:
         """True when our supervisord is gone."""
         return self._child is not None and self._child.poll() is not None

@@ -95,7 +95,7 @@ def _random(schedules: int, steps: int, seed: int, jobs: int, form: str) -> int:
             for outcome in totals.failures:
                 _tell_violation(outcome, steps)
     spent_s = time.monotonic() - begin
-    per_core = events / max(spent_s, 1e-9) / jobs
+    per_core = events / max(spent_s, 1e-9) / min(jobs, -(-schedules // CHUNK))  # a process plays whole chunks
     if form == "json":
         data = {
             "schedules": played, "steps": events, "seconds": round(spent_s, 1), "events_per_second_and_core": round(per_core),

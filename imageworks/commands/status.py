@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imageworks.commands import client_key, here
-from imageworks.commands.console import result
+from imageworks.commands.console import result, say
 from imageworks.commands.pipeline import stack_option
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ def command(stack: Path, form: str) -> int:
     try:
         programs = running.programs()
     except NotRunningError:
-        result(json.dumps({"running": False}) if form == "json" else "not running; start it: imageworks up")
+        found = f"not running in {running.folder}; start it: imageworks up"
+        result(json.dumps({"running": False}) if form == "json" else found)
         return 1
-    models, leases = _residency(running.folder), leases_of(running.folder)
+    models, leases = residency(running.folder), leases_of(running.folder)
     if form == "json":
         data = {"running": True, "profile": profile, "programs": [asdict(row) for row in programs], "models": models}
         data["leases"] = leases
@@ -48,7 +49,7 @@ def command(stack: Path, form: str) -> int:
     return 0
 
 
-def _residency(folder: Path) -> dict[str, Any]:
+def residency(folder: Path) -> dict[str, Any]:
     """The proxy's own view of its models, keyed by program; empty when it does not answer."""
     table = here.routes(folder)
     if table is None:
@@ -56,7 +57,11 @@ def _residency(folder: Path) -> dict[str, Any]:
     try:
         connection = http.client.HTTPConnection(table["proxy"]["host"], table["proxy"]["port"], timeout=2)
         connection.request("GET", "/running", headers=client_key.headers())
-        models = json.loads(connection.getresponse().read())["running"]
+        response = connection.getresponse()
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
+            say(f"the proxy does not tell its models and leases; {client_key.HINT}")
+            return {}
+        models = json.loads(response.read())["running"]
         return {table["routes"][row["model"]]["program"] or row["model"]: row for row in models}
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return {}

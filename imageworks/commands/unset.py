@@ -14,7 +14,7 @@ from imageworks.targets.execspec import secret as reference
 
 
 def unset(plan: Plan, folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each secret without a usable value, with the models of `plan` that wait for it."""
+    """A line for each secret without a usable value, with the models or the client of `plan` that wait for it."""
     waiting: dict[Secret, list[str]] = {}
     for model in plan.models:
         for secret in _secrets(model):
@@ -24,6 +24,11 @@ def unset(plan: Plan, folder: Path, environ: Mapping[str, str]) -> Iterator[str]
             credentials.read(reference(secret), folder, environ)
         except credentials.SecretError as error:
             yield f"{', '.join(dict.fromkeys(models))} cannot be served: {error}"
+    for key in plan.proxy.keys:
+        try:
+            credentials.read(reference(key.secret), folder, environ)
+        except credentials.SecretError as error:
+            yield f"client {key.name} cannot show its key: {error}"
 
 
 def _secrets(model: PlannedModel) -> Iterator[Secret]:

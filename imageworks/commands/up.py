@@ -101,7 +101,7 @@ def _start(compiled: Compiled, chosen: Chosen, *, detach: bool, question: str | 
     except SessionError as error:
         code = fail(str(error), *error.then)
     finally:
-        if not keep:
+        if not keep and session.begun:
             _stop(session)
     return code
 

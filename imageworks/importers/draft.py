@@ -77,7 +77,8 @@ def finish(draft: Draft, report: Report, texts: Mapping[str, str], compile_text:
         taken = [_take_out(draft, lines, item, report) for item in refused]
         if not any(taken):
             return Imported(text, tuple(report.found), texts)
-    report.tell("IW800", "no model could be imported", None, "every entry was left out; the reasons stand above")
+    why = "every entry was left out; the reasons stand above" if report.found else "there is no entry in it"
+    report.tell("IW800", "no model could be imported", None, why)
     return Imported(None, tuple(report.found), texts)
 
 

@@ -90,7 +90,8 @@ class Reader:
         except ValueError as error:
             label = Label(source.span(0, 1), str(error))
             notes = ("it is written by imageworks up, never by hand",)
-            self.found.append(Diagnostic("IW113", f"{LOCK} cannot be used", label, notes=notes))
+            fixes = (Fix("restore it from version control, or delete it: imageworks up writes it again"),)
+            self.found.append(Diagnostic("IW113", f"{LOCK} cannot be used", label, notes=notes, fixes=fixes))
             return Lock()
 
     def templates(self, root: MapNode) -> Iterator[Diagnostic]:

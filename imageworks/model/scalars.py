@@ -336,6 +336,15 @@ def _all(text: str) -> str:
     raise refuse("IW213", f"`{text}` is neither all nor a list", "all, or a list of names", fixes=instead(f"[{text}]"))
 
 
+HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]{0,62}")
+
+
+def _host(text: str) -> str:
+    if HOST.fullmatch(text) and len(text) <= 253:  # noqa: PLR2004 - RFC 1035 2.3.4
+        return text
+    raise refuse("IW213", f"`{text}` is no host name", "such as images.example.org: no scheme, port, path or number")
+
+
 def _names_or_all(value: Any) -> str:
     return "<all>" if isinstance(value, str) else "<names>"
 
@@ -447,6 +456,14 @@ Day = Annotated[
 NamesOrAll = Annotated[
     Annotated[str, BeforeValidator(reads("all", _all)), _in_editors(enum=["all"]), Tag("<all>")]
     | Annotated[tuple[Id, ...], Tag("<names>")],
+    Discriminator(_names_or_all),
+]
+HostsOrAll = Annotated[
+    Annotated[str, BeforeValidator(reads("all", _all)), _in_editors(enum=["all"]), Tag("<all>")]
+    | Annotated[
+        tuple[Annotated[str, BeforeValidator(reads("a host name", _host)), _in_editors(_TEXT, HOST.pattern)], ...],
+        Tag("<names>"),
+    ],
     Discriminator(_names_or_all),
 ]
 NoRule = Annotated[Literal["none"], BeforeValidator(reads("none", _none)), _in_editors(enum=["none"])]

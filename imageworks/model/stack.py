@@ -22,6 +22,7 @@ from imageworks.model.scalars import (
     Day,
     Duration,
     FreeMap,
+    HostsOrAll,
     Id,
     MigProfile,
     NamesOrAll,
@@ -316,6 +317,9 @@ class Images(Part):
     jpeg_quality: Quality = Field(85, description="of an image that had to be made smaller")
     formats: tuple[Literal["jpeg", "png", "webp", "gif", "bmp"], ...] = Field(
         ("jpeg", "png", "webp"), description="others are refused"
+    )
+    remote: HostsOrAll = Field(
+        (), description="hosts that images of chats are fetched from over https, or all; else images are sent inline"
     )
 
 

@@ -361,6 +361,8 @@ class PlannedProxy:
     history: History = field(default_factory=History)
     images: ImageRule = field(default_factory=ImageRule)
     keys: tuple[ClientKey, ...] = ()
+    remote_images: tuple[str, ...] | None = ()
+    """Hosts that the proxy fetches images from; None: any public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +459,12 @@ class Plan:
     hash: str
     residents: Residents = field(default_factory=Residents)
     leases: Leases = field(default_factory=Leases)
+
+    @property
+    def proxy_secrets(self) -> tuple[Secret, ...]:
+        """What the proxy itself reads: the keys of remote servers, and of clients."""
+        remote = tuple(model.key for model in self.models if model.key is not None)
+        return (*remote, *(client.secret for client in self.proxy.keys))
 
     def model(self, model_id: str) -> PlannedModel | None:
         """The placed model of this id."""

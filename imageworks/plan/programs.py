@@ -43,6 +43,7 @@ def proxy(loaded: Loaded, profile: str, out: str) -> PlannedProxy:
         history=conversation.history(ours),
         images=conversation.images(ours),
         keys=secret_refs.clients(loaded.stack),
+        remote_images=None if ours.images.remote == "all" else tuple(sorted(set(ours.images.remote))),
         launch=Launch("imageworks-proxy", flags, {}, (), ()),
     )
 

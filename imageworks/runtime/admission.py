@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from imageworks.contract import Need, Route, RouteTable
 from imageworks.runtime.endpoints import ENDPOINTS
 from imageworks.runtime.errors import ApiError
+from imageworks.runtime.ollama.request import obstacle
 from imageworks.runtime.request import Request
 from imageworks.runtime.table import ROLE, Resolution
 
@@ -41,6 +42,21 @@ def _serving(
         hint = f"served for {others}" if others else f"it needs a model of {' or '.join(sorted(kinds))}"
         raise ApiError(400, "endpoint_not_served", told, param="model", hint=hint)
     return found
+
+
+def told(routes: Mapping[str, Route], request: Request) -> Mapping[str, Route]:
+    """Those of `routes` whose engine can be told all that is asked. Raises ApiError 400 that names what none can."""
+    problems = {model: _obstacle(route, request) for model, route in routes.items() if route.backend == "ollama"}
+    found = {model: route for model, route in routes.items() if problems.get(model) is None}
+    for problem in problems.values():
+        if problem is not None and not found:
+            raise problem
+    return found
+
+
+def _obstacle(route: Route, request: Request) -> ApiError | None:
+    asked = {name: value for name, value in request.fields.items() if name not in route.strip}
+    return obstacle(request.endpoint, asked)
 
 
 def _who_can(table: RouteTable, capability: str) -> str:

@@ -11,7 +11,6 @@ import msgspec
 from aiohttp import web
 
 from imageworks import __version__
-from imageworks.runtime.openapi import document
 
 
 async def describe(_request: web.Request) -> web.Response:
@@ -21,4 +20,6 @@ async def describe(_request: web.Request) -> web.Response:
 
 @cache
 def _text() -> bytes:
+    from imageworks.runtime.openapi import document  # noqa: PLC0415 - it takes 30 ms that no start needs
+
     return msgspec.json.encode(document(__version__))

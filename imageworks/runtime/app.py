@@ -156,6 +156,7 @@ def application(proxy: Proxy, reloader: Reloader | None = None) -> web.Applicati
     app.router.add_get("/v1/models", views.models)
     app.router.add_get("/v1/models/health", HealthViews(proxy).health)
     app.router.add_get("/v1/models/select_by_role", views.select)
+    app.router.add_get("/v1/models/{name:.+}", views.model)
     app.router.add_get("/v1/config/profile", views.profile)
     app.router.add_get("/openapi.json", describe)
     app.router.add_get("/healthz", views.healthz)

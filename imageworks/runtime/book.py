@@ -21,7 +21,8 @@ class Gpu:
 
     `unbinding` are claims of leases that are only observed. `moving` are holders that load or unload, `rising` what the
     loading ones claim. `exclusive` is the lease that has the GPU for itself. `calm`: the
-    reading was taken when nobody moved and nobody did since.
+    reading was taken when nobody moved and nobody did since. `due_mib` is what is in use at most once what came up
+    since the reading is counted.
     """
 
     slot: int
@@ -41,6 +42,7 @@ class Gpu:
     calm: bool = False
     foreign_mib: int = 0
     lost: bool = False
+    due_mib: int = 0
 
     def claim(self, holder: str, mib: int) -> None:
         """Let `holder` claim exactly `mib` from now."""
@@ -52,7 +54,7 @@ class Gpu:
         """Take a reading; None: the GPU did not answer."""
         self.reading = reading
         if reading is not None:
-            self.measured, self.read_at = True, now
+            self.measured, self.read_at, self.due_mib = True, now, 0
             self.calm = not self.moving and not self.leases
             self.reckon()
 
@@ -61,6 +63,21 @@ class Gpu:
         if self.reading is not None:
             seen = self.reading.foreign_mib or 0
             self.foreign_mib = max(seen, self.reading.used_mib - self.claimed_mib, 0)
+
+    def used(self) -> int | None:
+        """MiB in use, by the last reading and by what came up since; None where there is none."""
+        return None if self.reading is None else max(self.reading.used_mib, self.due_mib)
+
+    def unused(self) -> int | None:
+        """MiB of the card that nobody uses or is about to; None where there is no reading."""
+        used = self.used()
+        return None if self.reading is None or used is None else self.reading.total_mib - used - self.rising_mib
+
+    def came_up(self, mib: int, base_mib: int) -> None:
+        """Who claims `mib` is up and may use all of it on top of `base_mib`; the last reading is from before that."""
+        used = self.used()
+        if used is not None:
+            self.due_mib = max(self.due_mib, mib + min(base_mib, used))
 
     def closed(self, now: float) -> bool:
         """Is nothing known of it that a new grant could rely on?"""
@@ -79,7 +96,7 @@ class Gpu:
             return CLOSED
         free = self.budget_mib - self.claimed_mib
         if self.measured and self.reading is not None:
-            total, used = self.reading.total_mib, self.reading.used_mib
+            total, used = self.reading.total_mib, max(self.reading.used_mib, self.due_mib)
             free = min(free, total - self.foreign_mib - self.claimed_mib, total - used - self.rising_mib)
         return free
 
@@ -93,5 +110,5 @@ class Gpu:
         return Gpu(
             self.slot, self.uuid, self.budget_mib, dict(self.claims), self.claimed_mib, dict(self.unbinding),
             set(self.moving), self.rising_mib, set(self.leases), self.exclusive, self.token, self.reading, self.read_at,
-            self.measured, self.calm, self.foreign_mib, self.lost,
+            self.measured, self.calm, self.foreign_mib, self.lost, self.due_mib,
         )  # fmt: skip

@@ -52,7 +52,11 @@ LOADING = ("starting", "waking")
 
 def _gpu(state: State, book: Gpu, now: float) -> Hashable:
     reading = book.reading
-    seen = None if reading is None else (reading.total_mib, reading.used_mib, reading.foreign_mib, book.closed(now))
+    seen = (
+        None
+        if reading is None
+        else (reading.total_mib, reading.used_mib, reading.foreign_mib, book.due_mib, book.closed(now))
+    )
     holders = tuple(sorted((_name(state, name), mib) for name, mib in book.claims.items()))
     return (
         book.budget_mib, holders, tuple(sorted(_name(state, name) for name in book.moving)),

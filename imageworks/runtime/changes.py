@@ -5,6 +5,7 @@ Owns Adopt (nothing is granted before it) and Reload. Both keep every byte that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from imageworks.runtime import events as ev
@@ -47,10 +48,11 @@ def _adopt_model(state: State, slot: Slot, found: Move) -> None:
     slot.life += 1
     slot.began = state.now
     slot.tokens = {gpu: state.gpus[gpu].next_token() for gpu in spec.gpu_mib}
-    slot.lease = _lease_around(state, slot)
+    asleep = found == "found asleep"
+    slot.lease = _lease_around(state, spec.asleep_mib if asleep else spec.gpu_mib)
     if slot.lease is not None:
         state.holds[slot.lease].models.add(spec.id)
-    if found == "found asleep":
+    if asleep:
         claim(state, slot, spec.asleep_mib, spec.asleep_host_mib, 0)
     else:
         claim_all(state, slot)
@@ -58,14 +60,14 @@ def _adopt_model(state: State, slot: Slot, found: Move) -> None:
     move(state, slot, found, "found at start")
 
 
-def _lease_around(state: State, slot: Slot) -> str | None:
-    """A model on GPUs that somebody has for himself, or where there is no room for it, can only live in a lease."""
-    if state.machine.observe or not slot.spec.gpu_mib:
+def _lease_around(state: State, held: Mapping[int, int]) -> str | None:
+    """Who holds this on GPUs that somebody has for himself, or where there is no room for it, can only live in a lease."""
+    if state.machine.observe or not held:
         return None
-    books = {gpu: state.gpus[gpu] for gpu in slot.spec.gpu_mib}
+    books = {gpu: state.gpus[gpu] for gpu in held}
     around = [name for name, lease in state.leases.items() if books.keys() <= lease.tokens.keys()]
     alone = any(book.exclusive is not None for book in books.values())
-    full = any(books[gpu].claimed_mib + mib > books[gpu].budget_mib for gpu, mib in slot.spec.gpu_mib.items())
+    full = any(books[gpu].claimed_mib + mib > books[gpu].budget_mib for gpu, mib in held.items())
     if not around or not (alone or full):
         return None
     return max(around, key=lambda name: (state.leases[name].ask.exclusive, state.leases[name].ask.mib, name))

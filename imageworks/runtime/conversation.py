@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,8 @@ from imageworks.runtime import history
 from imageworks.runtime.elide import Elided
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.history import Cut, Room
-from imageworks.runtime.pictures import look
+from imageworks.runtime.media import is_remote
+from imageworks.runtime.pictures import look, sniff
 from imageworks.runtime.request import Request
 
 HEADER = "x-imageworks-policies"
@@ -38,6 +39,14 @@ class Shrinks(Protocol):
 
     async def shrink(self, data: bytes, max_edge: int, quality: int) -> bytes:
         """The image as a JPEG. Raises ApiError."""
+        ...
+
+
+class Fetches(Protocol):
+    """Fetches an image by its address."""
+
+    async def fetch(self, address: str, hosts: Collection[str] | None, most: int) -> bytes:
+        """An image of at most `most` bytes from one of these hosts (None: any). Raises ApiError."""
         ...
 
 
@@ -144,7 +153,7 @@ def _links(messages: Any, elided: Elided | None) -> Iterator[_Link]:
 
 def _link(part: dict[str, Any], url: str, elided: Elided | None) -> _Link:
     text = url.encode()
-    at = text.find(elided.token) if elided is not None else -1
+    at = text.find(elided.token) if elided is not None and not is_remote(url) else -1
     if elided is None or at < 0:
         return _Link(part, text, memoryview(b""))
     number = int(text[at + len(elided.token) :][:4])
@@ -160,6 +169,23 @@ def has_large_images(request: Request, rule: ImageRule) -> bool:
     return any(image.needs_shrinking(rule) for image in seen)
 
 
+async def fetched(
+    request: Request, rule: ImageRule, hosts: Collection[str] | None, fetcher: Fetches
+) -> tuple[Request, int]:
+    """The request with the bytes of its images in the place of their addresses, and how many were fetched. Raises ApiError."""
+    messages = msgspec.json.decode(request.fields["messages"])
+    count = 0
+    for link in _links(messages, request.elided):
+        address = link.head.decode()
+        if is_remote(address):
+            data = await fetcher.fetch(address, hosts, rule.max_bytes)
+            picture = sniff(data)
+            kind = picture.format if picture else "unknown"
+            link.set(f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii"))
+            count += 1
+    return _with_messages(request, messages), count
+
+
 async def shrunk(request: Request, rule: ImageRule, shrinker: Shrinks) -> tuple[Request, int]:
     """The request with its large images made smaller, and how many they were. Raises ApiError."""
     messages = msgspec.json.decode(request.fields["messages"])
@@ -170,6 +196,9 @@ async def shrunk(request: Request, rule: ImageRule, shrinker: Shrinks) -> tuple[
             small = await shrinker.shrink(data, rule.max_edge_px or 0, rule.jpeg_quality)
             link.set("data:image/jpeg;base64," + base64.b64encode(small).decode("ascii"))
             count += 1
-    return msgspec.structs.replace(
-        request, fields={**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}
-    ), count
+    return _with_messages(request, messages), count
+
+
+def _with_messages(request: Request, messages: Any) -> Request:
+    fields = {**request.fields, "messages": msgspec.Raw(msgspec.json.encode(messages))}
+    return msgspec.structs.replace(request, fields=fields)

@@ -30,6 +30,7 @@ DENIED: Mapping[DenyCode, int] = {
 }
 TYPES = {
     400: "invalid_request_error",
+    401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",

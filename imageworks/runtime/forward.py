@@ -22,6 +22,8 @@ from imageworks.runtime.events import Finish
 from imageworks.runtime.job import Job
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.keys import Keys
+from imageworks.runtime.ollama.answer import Translation
+from imageworks.runtime.ollama.request import PATH, wants_usage
 from imageworks.runtime.request import Shaped, shape
 
 CONNECT_S = 5.0
@@ -30,12 +32,16 @@ PIECE = 256 << 10
 
 @dataclass(slots=True)
 class Answer:
-    """The engine's answer, its headers read. `failed` is set by the reader when it breaks off."""
+    """The engine's answer, its headers read. `failed` is set by the reader when it breaks off.
+
+    `translation` is set where the engine does not speak OpenAI's API.
+    """
 
     response: aiohttp.ClientResponse
     route: Route
     shaped: Shaped
     keys: Keys = field(default_factory=Keys)
+    translation: Translation | None = None
     failed: bool = False
 
     async def told(self) -> bytes:
@@ -83,9 +89,10 @@ class Forwarder:
                 journal.forwarded(route, shaped)
                 if lapsed := not self._drive.current(ticket):
                     raise ConnectionAbortedError("it went while the request was made ready")
+                translation = _translation(job, shaped)
                 response = await self._post(job, route, shaped)
                 sent = True
-                return ticket, Answer(response, route, shaped, self.keys)
+                return ticket, Answer(response, route, shaped, self.keys, translation)
             except TimeoutError:
                 raise late(route) from None
             except (aiohttp.ClientError, OSError) as error:
@@ -112,7 +119,7 @@ class Forwarder:
                 "close"  # llama.cpp closes after a stream whatever it says: the next request would be lost
             )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=left_s)
-        url = f"{route.url}/v1/{job.request.endpoint}"
+        url = route.url + (PATH if shaped.native else f"/v1/{job.request.endpoint}")
         response = await self._http.post(
             url, data=_payload(shaped), headers=headers, timeout=timeout, allow_redirects=False
         )
@@ -120,6 +127,13 @@ class Forwarder:
             response.close()
             raise aiohttp.ClientPayloadError(f"it answers with status {response.status}")
         return response
+
+
+def _translation(job: Job, shaped: Shaped) -> Translation | None:
+    if not shaped.native:
+        return None
+    usage = wants_usage(shaped.fields)
+    return Translation(f"chatcmpl-{job.id}", int(time.time()), stream=job.request.stream, usage=usage)
 
 
 def _payload(shaped: Shaped) -> bytes | AsyncIterator[bytes]:

@@ -82,7 +82,8 @@ class Gpus:
         try:
             async with asyncio.timeout(self._deadline_s):
                 answer = msgspec.json.decode(await self._ask(), type=_Answer, strict=False)
-        except (TimeoutError, OSError, msgspec.MsgspecError) as error:
+        except (TimeoutError, OSError, RuntimeError, msgspec.MsgspecError) as error:
+            # uvloop raises RuntimeError for the pipe of a sampler that was killed since the last look
             await self._failed(error)
             return nothing
         except asyncio.CancelledError:

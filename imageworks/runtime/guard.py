@@ -91,4 +91,5 @@ def _from_aiohttp(error: web.HTTPException, request: web.Request) -> ApiError:
     if error.status == web.HTTPRequestEntityTooLarge.status_code:
         return too_large(request.content_length)
     message = f"{request.method} {request.path}: {error.reason}"
-    return ApiError(error.status, error.reason.lower().replace(" ", "_"), message)
+    hint = "GET /openapi.json lists what there is" if error.status in (404, 405) else None
+    return ApiError(error.status, error.reason.lower().replace(" ", "_"), message, hint=hint)

@@ -36,7 +36,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """By which routes, best first, and how long it may take: `queue_until` to wait, `until` in all (monotonic clock).
 
     `lease` is the id and token of the lease that the request shows. `told` are headers of the answer that say what was
-    changed; `shrink` is set where an image has to be made smaller first.
+    changed; `fetch` is set where an image has to be fetched first, `shrink` where one has to be made smaller.
     """
 
     id: str
@@ -48,3 +48,4 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     lease: tuple[str, int] | None = None
     told: Mapping[str, str] = {}
     shrink: ImageRule | None = None
+    fetch: ImageRule | None = None

@@ -31,7 +31,7 @@ _SERVER_FAULT = 500
 
 
 class Journal(msgspec.Struct):
-    """What is known of a request so far. Cheap to keep; all that costs is done in `record`, on another thread."""
+    """What is known of a request so far. Cheap to keep; all that costs is done in `record`, after the answer."""
 
     record_id: str
     begin: float = msgspec.field(default_factory=time.monotonic)

@@ -60,7 +60,7 @@ def start(state: State, slot: Slot, cause: str) -> None:
 
 def _used(state: State, gpu: int) -> int | None:
     book = state.gpus[gpu]
-    return None if book.reading is None or book.closed(state.now) else book.reading.used_mib
+    return None if book.closed(state.now) else book.used()
 
 
 def ready(state: State, event: ev.Ready) -> None:
@@ -69,6 +69,8 @@ def ready(state: State, event: ev.Ready) -> None:
     if slot is None or slot.residency not in ("starting", "waking"):
         return
     took = state.now - slot.began
+    for gpu, base_mib in slot.base_mib.items():
+        state.gpus[gpu].came_up(slot.held[gpu], base_mib)
     if slot.residency == "starting":
         slot.load_s = took
     elif slot.own_mib:

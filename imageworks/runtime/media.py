@@ -1,8 +1,8 @@
-"""Media in a request: how many images there are, and that none is given by address.
+"""Media in a request: how many images there are, and that no engine is given an address.
 
 Owns the walk over the conversations of all dialects (OpenAI's chat and responses, Anthropic's messages, documents to
 rank). An engine fetches every address that it is given, also on this machine (vLLM CVE-2025-6242, CVE-2026-24779), so an
-address is refused here, and so is a tool that lives at one. Only what the dialects read as media is looked at: an address
+address is refused here (images of a chat may be fetched before: see `remote`), and so is a tool that lives at one. Only what the dialects read as media is looked at: an address
 in a text, or in a tool's arguments, is nobody's business. Pure.
 """
 
@@ -23,10 +23,11 @@ _INSIDE = ("content", "output", "source")
 
 
 class Found(NamedTuple):
-    """How many images there are, and whether there is a video."""
+    """How many images there are, whether there is a video, and whether an image is given by address."""
 
     images: int
     video: bool
+    remote: bool = False
 
 
 def find(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> Found:
@@ -41,9 +42,14 @@ def find(fields: Mapping[str, msgspec.Raw], names: Sequence[str]) -> Found:
     return Found(images, video)
 
 
+def is_remote(url: str) -> bool:
+    """Is it anything but the bytes themselves?"""
+    return url[:5].lower() != "data:"
+
+
 def refuse_remote(url: str | None, field: str = "messages") -> None:
     """Raise ApiError 400 unless it is the bytes themselves."""
-    if url is not None and url[:5].lower() != "data:":
+    if url is not None and is_remote(url):
         shown = url if len(url) <= SHOWN else url[: SHOWN - 1] + "…"
         hint = "send the bytes: data:image/jpeg;base64,…"
         message = f"media must be sent inline, not by address: {shown}"

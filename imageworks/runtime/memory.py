@@ -19,14 +19,14 @@ def measured(state: State, event: ev.Measured) -> None:
         book = state.gpus.get(gpu)
         if book is None or book.lost:
             continue
-        before = book.room(state.now)
+        before, unused = book.room(state.now), book.unused()
         book.look(reading, state.now)
         if reading is not None:
             for holder in proof.proven(state, gpu, reading):
                 _free(state, holder, "its memory is seen free")
             proof.learn(state, gpu, reading)
-        if book.room(state.now) > before:
-            state.dirty = True
+        if book.room(state.now) > before or (book.leases and (book.unused() or 0) > (unused or 0)):
+            state.dirty = True  # in a lease a model comes up when its holder uses less
 
 
 def _free(state: State, holder: str, cause: str) -> None:

@@ -64,6 +64,10 @@ OPERATIONS = (
             Parameter("prefer_loaded", "a loaded model wins among equals", schema={"enum": ["1", "true", "0", "false"]}),
         ),
     ),
+    Operation(
+        "get", "/v1/models/{name}", "One model, by its id, an alias, `id:variant` or `role:name`", "Models", "Model",
+        parameters=(Parameter("name", "any name that a request may use", "path", required=True),),
+    ),
     Operation("get", "/v1/config/profile", "The running profile, its hashes, policy and budgets", "Operations", "Profile"),
     Operation("get", "/healthz", "The process answers", "Operations", "Alive"),
     Operation("get", "/readyz", "Can it serve?", "Operations", "Ready", answers={503: "Ready"}),

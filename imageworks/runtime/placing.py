@@ -145,8 +145,10 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
         found: Plan | None = FITS if fits(state, need, turn.reserved) else before
     else:
         found = plan(state, need, turn.reserved)
-    if found is FITS and not moving:
+    if found is FITS and not moving and (lease is None or _seen_free(state, slot)):
         _come_up(state, slot, lease, "a request waits")
+    elif found is FITS and not moving:
+        _reserve(state, turn, need)  # until the lease's holder uses less
     elif found is None:
         _wait_behind(state, slot, lease, need, turn)
     else:
@@ -156,6 +158,15 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
         else:
             _mark(state, found, _age(state, slot, lease))
         _reserve(state, turn, need)
+
+
+def _seen_free(state: State, slot: Slot) -> bool:
+    """Is there room for all that it will use? In the books it takes what the lease has; there others may use that still."""
+    for gpu, mib in slot.spec.gpu_mib.items():
+        free = state.gpus[gpu].unused()
+        if free is not None and mib - slot.held.get(gpu, 0) > free:
+            return False
+    return True
 
 
 def _wait_behind(state: State, slot: Slot, lease: str | None, need: Need, turn: Turn) -> None:

@@ -7,6 +7,7 @@ Owns the handlers of `endpoints.ENDPOINTS`: read, resolve, admit, wait, pass on,
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,10 +19,10 @@ import msgspec
 from aiohttp import web
 
 from imageworks.contract import ImageRule, Need, Route, RouteTable, expand
-from imageworks.runtime.admission import able, check_images, here
+from imageworks.runtime.admission import able, check_images, here, told
 from imageworks.runtime.answer import headers
 from imageworks.runtime.clients import Client, Clients, today
-from imageworks.runtime.conversation import HEADER, Switches, Wish, cut, has_large_images, shrunk, wish
+from imageworks.runtime.conversation import HEADER, Switches, Wish, cut, fetched, has_large_images, shrunk, wish
 from imageworks.runtime.delta import LastReload
 from imageworks.runtime.drive import Drive
 from imageworks.runtime.endpoints import ENDPOINTS, Endpoint
@@ -37,8 +38,10 @@ from imageworks.runtime.parameters import check as check_parameters
 from imageworks.runtime.parameters import check_video
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
+from imageworks.runtime.remote import Fetcher
 from imageworks.runtime.request import Request, max_tokens, parse
 from imageworks.runtime.shrink import Shrinker
+from imageworks.runtime.snapshot import position
 from imageworks.runtime.table import resolve
 from imageworks.runtime.watch import Watch
 
@@ -74,6 +77,7 @@ class Proxy:
         self.table, self.drive, self.ending = drive.table, drive, False
         self.watch = watch
         self.clients, self.switches, self.shrinker = clients or Clients(), switches or Switches(), Shrinker()
+        self.fetcher = Fetcher()
         self.last_reload = LastReload()
         self.followers: list[Callable[[], None]] = []
         self.active: set[Working] = set()
@@ -124,10 +128,11 @@ class Proxy:
     async def _serve(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         journal = Journal(http[REQUEST_ID])
         try:
-            request = parse(endpoint, await self._body(http), http.headers.get("Content-Type", ""))
+            kind, remote = http.headers.get("Content-Type", ""), self.table.proxy.remote_images != ()
+            request = parse(endpoint, await self._body(http), kind, remote=remote)
             job = self.job(request, journal, http.get(CLIENT), wish(http.headers.get(HEADER)))
             self.begin(journal, http.get(CLIENT))
-            job = await self._shrunk(job, journal)
+            job = await self._shrunk(await self._fetched(job), journal)
             if lease := shown_token(http.headers.get(TOKEN_HEADER)):
                 job = msgspec.structs.replace(job, lease=lease)
             response = await (self._stream if request.stream else self._short)(http, job, journal)
@@ -150,11 +155,20 @@ class Proxy:
         self.clients.undo(journal.client)
         journal.client = None
 
+    async def _fetched(self, job: Job) -> Job:
+        if job.fetch is None:
+            return job
+        request, count = await fetched(job.request, job.fetch, self.table.proxy.remote_images, self.fetcher)
+        told = {**job.told, **({"x-imageworks-images": f"fetched={count}"} if count else {})}
+        large = has_large_images(request, job.fetch)
+        return msgspec.structs.replace(job, request=request, told=told, shrink=job.fetch if large else None)
+
     async def _shrunk(self, job: Job, journal: Journal) -> Job:
         if job.shrink is None:
             return job
         request, journal.shrunk = await shrunk(job.request, job.shrink, self.shrinker)
-        told = {**job.told, "x-imageworks-images": f"shrunk={journal.shrunk}"}
+        before = job.told.get("x-imageworks-images")
+        told = {**job.told, "x-imageworks-images": f"{before}, " * bool(before) + f"shrunk={journal.shrunk}"}
         return msgspec.structs.replace(job, request=request, told=told)
 
     async def _body(self, http: web.Request) -> bytes:
@@ -183,7 +197,8 @@ class Proxy:
             start_s = max(route.start_timeout_s for route in resolution.routes)
             patience_s = resolution.contract.deadline_s if resolution.contract else DEADLINE_S + start_s
             reasons = any("reasoning" in route.capabilities for route in routes.values())
-            direct = next(iter(routes.values())).key is None and request.endpoint in FAST
+            first = next(iter(routes.values()))
+            direct = first.key is None and request.endpoint in FAST and first.backend != "ollama"
             found = Chosen(resolution, routes, tuple(routes), patience_s, reasons=reasons, direct=direct)
             if not request.images:
                 self._chosen[key] = found
@@ -221,16 +236,20 @@ class Proxy:
     ) -> Job:
         """Who may answer, and until when. Raises ApiError for what cannot be served."""
         chosen = self.judge(request, journal, client)
-        told: dict[str, str] = {}
+        changes: dict[str, str] = {}
         if asked.history and (request.images or chosen.reasons):
             request, journal.cut = self._cut(request, chosen)
             if journal.cut is not None and journal.cut.told:
-                told["x-imageworks-history"] = journal.cut.told
+                changes["x-imageworks-history"] = journal.cut.told
         rule = self._image_rule(chosen)
-        large = asked.images and has_large_images(request, rule)
+        if not asked.images:
+            rule = dataclasses.replace(rule, max_edge_px=None)
+        large = asked.images and not request.remote and has_large_images(request, rule)
         check_images(chosen.resolution, chosen.routes.values(), request)
-        job = self.job_of(chosen, request, journal, here(request.model, chosen.routes, self.missing))
-        return msgspec.structs.replace(job, told=told, shrink=rule if large else None)
+        job = self.job_of(chosen, request, journal, here(request.model, told(chosen.routes, request), self.missing))
+        return msgspec.structs.replace(
+            job, told=changes, shrink=rule if large else None, fetch=rule if request.remote else None
+        )
 
     def _cut(self, request: Request, chosen: Chosen) -> tuple[Request, Cut | None]:
         contract = chosen.resolution.contract
@@ -301,7 +320,18 @@ class Proxy:
         model = next(iter(job.routes))
         slot = self.drive.state.slots.get(model)
         state = "not in the plan any more" if slot is None else slot.residency
-        return f"waiting for {model} ({state}), {int(job.queue_until - time.monotonic())} s at most"
+        return f"waiting for {model} ({state}){self._place(job)}, {int(job.queue_until - time.monotonic())} s at most"
+
+    def _place(self, job: Job) -> str:
+        """Where the request stands, while it waits."""
+        ticket = next((name for name in self.drive.state.waiting if name.startswith(f"{job.id}#")), None)
+        if ticket is None:
+            return ""
+        try:
+            place, estimate_s = position(self.drive.state, ticket)
+        except KeyError:  # its model, or one that is waited for, is not in the plan any more
+            return ""
+        return f", place {place}" + ("" if estimate_s is None else f", about {estimate_s:.0f} s")
 
 
 def _room(chosen: Chosen, request: Request) -> Room:
@@ -316,7 +346,10 @@ def _room(chosen: Chosen, request: Request) -> Room:
 
 
 def _headers(answer: Answer, job: Job) -> dict[str, str]:
-    return headers(answer.response.status, answer.response.headers, answer.route, answer.shaped, job.told)
+    status, changes = answer.response.status, dict(job.told)
+    if answer.translation is not None and status == 200:  # noqa: PLR2004 - an error is JSON in either dialect
+        changes["Content-Type"] = answer.translation.content_type
+    return headers(status, answer.response.headers, answer.route, answer.shaped, changes)
 
 
 def _anthropic(job: Job) -> bool:

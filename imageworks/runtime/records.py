@@ -2,7 +2,7 @@
 
 Owns the record's field names (final: research/prompts-telemetry.md 5.1) and the writer. What is not known is
 null, never 0; prompts and images are not recorded. The file grows to ROTATE_BYTES and KEEP old ones stay.
-Writing happens on a thread of its own, so that a slow disk never delays an answer.
+The file is written on a thread of its own, so that a slow disk never delays an answer.
 """
 
 from __future__ import annotations
@@ -124,19 +124,23 @@ class RecordLog:
     """Appends records on its own thread; `close` writes what is left.
 
     Records of GATHER_S are written together: a busy proxy wakes the thread 50 times a second, not for every request.
-    A record may be handed over as a function that makes its line, which is then called there.
+    The line is made by who hands it over: a thread that makes hundreds of them takes the interpreter from all streams.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: deque[Made] = deque()
+        self._waiting: deque[bytes] = deque()
         self._some, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
 
     def write(self, record: Made) -> None:
-        """Hand a record over; returns at once."""
-        self._waiting.append(record)
+        """Hand a record over, or a function that makes its line; does not wait for the disk. One that cannot be made is logged."""
+        try:
+            self._waiting.append(record() if callable(record) else msgspec.json.encode(record))
+        except Exception:
+            LOG.exception("a request record cannot be made")
+            return
         if not self._some.is_set():
             self._some.set()
 
@@ -157,11 +161,7 @@ class RecordLog:
     def _write_waiting(self) -> None:
         lines = []
         while self._waiting:
-            record = self._waiting.popleft()
-            try:
-                lines.append(record() if callable(record) else msgspec.json.encode(record))
-            except Exception:
-                LOG.exception("a request record cannot be made")
+            lines.append(self._waiting.popleft())
         if lines:
             try:
                 append(self._path, b"\n".join([*lines, b""]))

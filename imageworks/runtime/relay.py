@@ -1,4 +1,4 @@
-"""An engine's answer to the client: byte for byte, unbuffered.
+"""An engine's answer to the client: byte for byte, unbuffered; only what is no OpenAI API is translated.
 
 Owns the stream to one client: comments while the model loads, whole lines as they come, and one error event when
 the engine breaks off (never a false end). After QUIET_S of waiting the headers go out with status 200, so that
@@ -18,6 +18,7 @@ from imageworks.runtime.answer import EVENT_STREAM, Lines, broke_off, silent
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.forward import Answer
 from imageworks.runtime.journal import Journal
+from imageworks.runtime.ollama.answer import error as translated_error
 from imageworks.runtime.tail import Tail
 
 QUIET_S = 5.0
@@ -75,6 +76,8 @@ class Stream:
                 tail.feed(chunk)
                 if piece := self._lines.feed(chunk):
                     await stream.write(piece)
+            if answer.translation is not None:
+                tail.count(answer.translation.counts)
             await stream.write(self._lines.rest())
         finally:
             journal.answer, journal.complete = tail, tail.ended()
@@ -102,10 +105,14 @@ async def whole(answer: Answer, journal: Journal, headers: Mapping[str, str]) ->
 async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
     try:
         if answer.response.status >= 400:  # noqa: PLR2004 - any error: short, and some quote the key they were given
-            yield await answer.told()
+            told = await answer.told()
+            yield told if answer.translation is None else translated_error(answer.response.status, told)
             return
         async for chunk in answer.response.content.iter_any():
-            yield chunk
+            for piece in (chunk,) if answer.translation is None else answer.translation.feed(chunk):
+                yield piece
+        for piece in () if answer.translation is None else answer.translation.end():
+            yield piece
     except TimeoutError:
         raise silent(answer.route) from None
     except Exception as error:  # aiohttp's parser raises more than it names

@@ -3,7 +3,7 @@
 Owns reading (one pass, top-level values stay the client's own bytes) and the changes the proxy makes: `model`
 becomes the served name, sampling values fill silence, the stack's `params` and the variant that was asked for are
 applied, a role bounds the answer, nothing else. Pure.
-A remote image URL is refused here, because the engine would fetch it.
+A remote image URL is refused here, because the engine would fetch it, or noted, where the proxy fetches it before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from imageworks.runtime import form as forms
 from imageworks.runtime.elide import Body, Elided, Pieces, elide
 from imageworks.runtime.endpoints import ENDPOINTS, Endpoint, Serving
 from imageworks.runtime.errors import ApiError
-from imageworks.runtime.media import Found, find, refuse_remote
+from imageworks.runtime.media import Found, find, is_remote, refuse_remote
+from imageworks.runtime.ollama.request import chat, translated
 
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
@@ -59,6 +60,7 @@ _PLAIN = (b'"', b"n")
 class Request(msgspec.Struct, frozen=True, gc=False):
     """A readable request; a Struct, because one is made for every request. `images` counts image parts of all messages.
 
+    `remote`: some of them are given by address, and must be fetched before an engine sees them.
     Values of `fields` are the client's own bytes, but for what `elided` holds of them (see `Elided.restore`).
     """
 
@@ -70,15 +72,20 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     elided: Elided | None = None
     form: forms.Form | None = None
     video: bool = False
+    remote: bool = False
 
 
 class Shaped(msgspec.Struct, frozen=True, gc=False):
-    """What is sent: the body in pieces, the header that says what was changed, and the values it was made of."""
+    """What is sent: the body in pieces, the header that says what was changed, and the values it was made of.
+
+    `native`: the body is in the words of Ollama's own API.
+    """
 
     pieces: Pieces
     clamped: str | None
     fields: Mapping[str, object]
     content_type: str = "application/json"
+    native: bool = False
 
     @property
     def length(self) -> int:
@@ -96,10 +103,10 @@ class Shaped(msgspec.Struct, frozen=True, gc=False):
         return b"".join(self.pieces)
 
 
-def parse(endpoint: Endpoint, body: Body, content_type: str = "") -> Request:
+def parse(endpoint: Endpoint, body: Body, content_type: str = "", *, remote: bool = False) -> Request:
     """Read a body, which is not copied and must not change any more. Raises ApiError 400 that names the field at fault.
 
-    `content_type` is looked at where the endpoint takes a form.
+    `content_type` is looked at where the endpoint takes a form; `remote`: images of a chat may be given by address.
     """
     if ENDPOINTS[endpoint].form:
         form = forms.read(content_type, body)
@@ -113,8 +120,8 @@ def parse(endpoint: Endpoint, body: Body, content_type: str = "") -> Request:
         raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
     model = _model(fields)
     media = ENDPOINTS[endpoint].media
-    images, video = find(fields, media) if media else _find(fields)
-    return Request(endpoint, fields, model, _streams(fields), images, elided, None, video)
+    found = find(fields, media) if media else _find(fields, remote=remote and endpoint == "chat/completions")
+    return Request(endpoint, fields, model, _streams(fields), found.images, elided, None, found.video, found.remote)
 
 
 def _model(fields: Fields) -> str:
@@ -144,33 +151,42 @@ def _unreadable(name: str, error: Exception) -> ApiError:
     return ApiError(400, "invalid_field", f"`{name}` cannot be read: {error}", param=name)
 
 
-def _find(fields: Fields) -> Found:
-    images, video = 0, False
+def _find(fields: Fields, *, remote: bool) -> Found:
+    images, video, fetched = 0, False, False
     for message in _read(fields, "messages", _MESSAGES) or ():
         content = message.content
         if memoryview(content)[:1] not in _PLAIN:  # most messages are text, which nobody here needs decoded
-            found = _find_in(content)
-            images, video = images + found.images, video or found.video
-    return Found(images, video)
+            found = _find_in(content, remote=remote)
+            images, video, fetched = images + found.images, video or found.video, fetched or found.remote
+    return Found(images, video, fetched)
 
 
-def _find_in(content: msgspec.Raw) -> Found:
+def _find_in(content: msgspec.Raw, *, remote: bool) -> Found:
     try:
         parts = _CONTENT.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable("messages", error) from None
-    images, video = 0, False
+    images, video, fetched = 0, False, False
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, _Part):
-            for link in (part.image_url, part.video_url, part.audio_url):
-                refuse_remote(link.url if isinstance(link, _Url) else link)
+            image = _url(part.image_url)
+            if remote and image and is_remote(image):
+                fetched = True
+            else:
+                refuse_remote(image)
+            for link in (part.video_url, part.audio_url):
+                refuse_remote(_url(link))
             images += part.image_url is not None
             video = video or part.video_url is not None or part.type == "video_url"
-    return Found(images, video)
+    return Found(images, video, fetched)
+
+
+def _url(link: _Url | str | None) -> str | None:
+    return link.url if isinstance(link, _Url) else link
 
 
 def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
-    """The body for this route's engine, every untouched value byte for byte as the client wrote it."""
+    """The body for this route's engine, every untouched value byte for byte as the client wrote it, unless it is translated."""
     asked = request.fields
     if route.strip:
         asked = {name: value for name, value in asked.items() if name not in route.strip}
@@ -188,8 +204,11 @@ def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
             fields |= route.variants.get(request.model.rpartition(":")[2], {})
         clamped = _bound(asked, fields, contract, serving.limits)
     encoded = _ENCODE(fields)
+    native = translated(route.backend, request.endpoint)
+    if native:
+        encoded = chat(encoded)
     pieces = (encoded,) if request.elided is None else request.elided.restore(encoded)
-    return Shaped(pieces, clamped, fields)
+    return Shaped(pieces, clamped, fields, native=native)
 
 
 def _fill_in(asked: Fields, fields: dict[str, object], route: Route, serving: Serving) -> None:

@@ -215,7 +215,7 @@ def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) 
     due = bool(own) and left(state, own) <= 0
     for age in slot.in_way:
         entry = state.queued.get(age)
-        if entry is not None:
+        if entry is not None and entry.limits:  # else it went on to a model that is up, since it was seen to wait
             passed = most - left(state, entry.limits)
             if passed >= most and age < key[1] and not (due and slot.fresh):
                 return True

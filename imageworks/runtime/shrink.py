@@ -30,14 +30,17 @@ class Shrinker:
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     async def shrink(self, data: bytes, max_edge: int, quality: int) -> bytes:
-        """`data` as a JPEG with a long edge of `max_edge`. Raises ApiError 400 for what no decoder reads in time."""
+        """`data` as a JPEG with a long edge of `max_edge`. Raises ApiError: 400 for what no decoder reads in time."""
         pool = self._pool = self._pool or _worker()
-        job = pool.submit(_attempt, data, max_edge, quality)
         try:
+            job = pool.submit(_attempt, data, max_edge, quality)
             return await asyncio.wait_for(asyncio.wrap_future(job), WAIT_S)
         except (BrokenProcessPool, TimeoutError):
             self.close()
             raise _unreadable("it breaks or blocks the decoder") from None
+        except BlockingIOError:  # of ours: what the worker raises is a plain OSError
+            message = "an image must be made smaller, and no process can be started for it now"
+            raise ApiError(503, "overloaded", message, retry=True, retry_after_s=1.0) from None
         except OSError as error:
             raise _unreadable(str(error)) from None
 

@@ -111,6 +111,7 @@ class State:
         other = State.__new__(State)
         for name in State.__slots__:
             setattr(other, name, _copy(getattr(self, name)))
+        other.waiting = {request: other.queued[waiting.seq] for request, waiting in self.waiting.items()}  # type: ignore[misc]  # the same entries
         return other
 
 

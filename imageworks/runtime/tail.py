@@ -7,6 +7,7 @@ is over. What the engine does not say is None, never 0.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -69,6 +70,10 @@ _REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
 """Anthropic's stop reasons in OpenAI's words."""
 _LAST = re.compile(rb"event: ?(?:message_stop|response\.(?:completed|incomplete|failed))\n[^\n]*")
 """What ends a stream in the other dialects."""
+_NOTHING = ((b'"finish_reason":null', b'"finish_-eason":null'), (b'"usage":null', b'"-sage":null'))
+"""What most events say: nothing. It is made a name that nobody reads, so that such an event is not decoded."""
+_NAMES = (b'_reason"', b'usage"', b'"timings"', b'"status"')
+"""How the names end or begin under which an answer speaks of itself."""
 
 
 @dataclass(slots=True)
@@ -90,13 +95,17 @@ class Tail:
     """The last KEEP bytes of a stream."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        self._bytes, self._counts = bytearray(), b""
 
     def feed(self, chunk: bytes) -> None:
         """Remember the end of what passes by."""
         self._bytes += chunk
         if len(self._bytes) > 2 * KEEP:
             del self._bytes[:-KEEP]
+
+    def count(self, usage: bytes) -> None:
+        """Counts that the engine told and the client did not ask for, as the JSON of an answer's `usage`."""
+        self._counts = usage
 
     def ended(self) -> bool:
         """Has the stream said that nothing follows?"""
@@ -105,12 +114,30 @@ class Tail:
         return end.endswith(b"data: [DONE]") or _LAST.fullmatch(lines) is not None
 
     def facts(self) -> Facts:
-        """Read the events that are kept, oldest first; later ones win."""
-        facts = Facts()
-        for line in bytes(self._bytes).split(b"\n"):
+        """Read the events that are kept, oldest first; later ones win. Only lines that name a fact are decoded."""
+        facts, text = Facts(), bytes(self._bytes)
+        for said, unsaid in _NOTHING:
+            text = text.replace(said, unsaid)
+        for begin in sorted(set(_lines_with(text))):
+            line = text[begin : _end_of_line(text, begin)]
             if line.startswith(b"data:"):
                 _note(facts, line[5:].strip())
+        _note(facts, self._counts)
         return facts
+
+
+def _lines_with(text: bytes) -> Iterator[int]:
+    """Where lines begin that have one of `_NAMES`."""
+    for name in _NAMES:
+        at = text.find(name)
+        while at >= 0:
+            yield text.rfind(b"\n", 0, at) + 1
+            at = text.find(name, _end_of_line(text, at))
+
+
+def _end_of_line(text: bytes, at: int) -> int:
+    end = text.find(b"\n", at)
+    return len(text) if end < 0 else end
 
 
 def facts_of(body: bytes) -> Facts:

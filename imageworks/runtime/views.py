@@ -17,7 +17,7 @@ from imageworks.runtime.errors import ApiError
 from imageworks.runtime.events import Unload
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.selection import select_by_role
-from imageworks.runtime.table import close_names
+from imageworks.runtime.table import ROLE, close_names, resolve
 
 
 class Views:
@@ -117,6 +117,12 @@ class Views:
         data = [self._model(route) for route in self._table.routes.values()]
         data += [_entry(f"role:{role}", "role") for role, contract in sorted(roles.items()) if contract.candidates]
         return _json({"object": "list", "data": data})
+
+    async def model(self, request: web.Request) -> web.Response:
+        """One of them, by any name that a request may use."""
+        name = request.match_info["name"]
+        resolution = resolve(self._table, name)
+        return _json(_entry(name, "role") if name.startswith(ROLE) else self._model(resolution.routes[0]))
 
     def _model(self, route: Route) -> dict[str, Any]:
         missing = self._proxy.missing(route)

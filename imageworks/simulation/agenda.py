@@ -27,8 +27,9 @@ class Agenda:
         heappush(self._due, (self.now + max(0.0, delay_s), self._number, act, arguments))
 
     def at(self, time: float, act: Callable[..., None], *arguments: Any) -> None:
-        """`act(*arguments)` falls due at `time`."""
-        self.after(time - self.now, act, *arguments)
+        """`act(*arguments)` falls due at `time`, to the last digit: what was put off to one moment stays in order."""
+        self._number += 1
+        heappush(self._due, (max(time, self.now), self._number, act, arguments))
 
     def go_on(self) -> bool:
         """Do what falls due next; False when nothing does."""

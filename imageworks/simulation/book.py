@@ -87,7 +87,6 @@ class Book(Holdings):
         self.cancelled: set[str] = set()
         self.let_go: set[str] = set()  # the holder said that it uses nothing any more
         self.told_to_end: set[str] = set()
-        self.pardoned: set[str] = set()
         self.dismissed: set[str] = set()
         self.started: set[str] = set()
         self.doubled: set[str] = set()
@@ -194,8 +193,9 @@ class Book(Holdings):
                 self.readings[slot] = (None, self.readings[slot][1])
 
     def _pardon(self, event: ev.Pardon) -> None:
-        self.pardoned.add(event.holder)
-        self.gone.add(event.holder)
+        if event.holder in self.quarantined():  # nothing else can be pardoned
+            self.pardoned.add(event.holder)
+            self.gone.add(event.holder)
 
     def _call(self, event: Any) -> None:
         self.open_calls[event.call] = event
@@ -243,22 +243,23 @@ class Book(Holdings):
         for waiter in self.open_requests.values():
             if waiter.number > asked.number:
                 return
-            wanted = waiter.models[0]
-            if (
-                (wanted, model) in self.conflicts
-                and self.models.get(wanted, "stopped") == "stopped"
-                and self._open(wanted)
-            ):
+            if all(self._held_up(wanted, model) for wanted in waiter.models):
                 waiter.passed += 1
                 if self.most_passed is None or waiter.passed > self.most_passed.passed:
                     self.most_passed = waiter
+
+    def _held_up(self, wanted: str, model: str) -> bool:
+        """Does only what `model` serves keep this one down? Which of its models a request waits for, it does not say."""
+        return (
+            (wanted, model) in self.conflicts and self.models.get(wanted, "stopped") == "stopped" and self._open(wanted)
+        )
 
     def _open(self, model: str) -> bool:
         """Is there nothing but other requests in the model's way?"""
         for slot in self.scenario.machine.specs[model].gpu_mib:
             if slot in self.lost or (slot in self.readings and self.readings[slot][0] is None):
                 return False
-            others = max(0, self.cards.used(slot) - self.claimed[slot])
+            others = max(self.cards.used(slot) - self.claimed[slot], self.unknown_mib(slot), self._seen_mib(slot))
             if (
                 others
                 and others + self.scenario.machine.specs[model].gpu_mib[slot] > self.cards.totals[slot] - NOISE_MIB
@@ -267,6 +268,11 @@ class Book(Holdings):
             if any(self.models.get(holder) != "ready" for holder in self.claims[slot]):
                 return False
         return True
+
+    def _seen_mib(self, slot: int) -> int:
+        """What others had there at the last reading: nobody knows of room that no reading has shown yet."""
+        seen = self.reading(slot)
+        return 0 if seen is None else max(seen.used_mib - self.claimed[slot], seen.foreign_mib or 0)
 
     def _start(self, effect: ev.Start | ev.Wake) -> None:
         model = effect.model

@@ -6,12 +6,13 @@ Owns the truth that the scheduler never sees, and its readings: with noise, miss
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from imageworks.runtime.events import Reading
 
 NOISE_MIB = 90
 FOREIGN = "foreign"
+STRANDED = "stranded "
 
 
 class Cards:
@@ -66,6 +67,13 @@ class Cards:
         """What was left behind by a holder is back."""
         for tails in self.tails.values():
             tails.pop(holder, None)
+            tails.pop(STRANDED + holder, None)
+
+    def strand(self, holder: str) -> None:
+        """The manager that waited for these bytes is gone: for the next one they are a stranger's."""
+        for tails in self.tails.values():
+            if holder in tails:
+                tails[STRANDED + holder] = tails.get(STRANDED + holder, 0) + tails.pop(holder)
 
     def overfull(self) -> list[int]:
         """Slots whose card holds more than it has although nobody broke its word there."""
@@ -75,19 +83,21 @@ class Cards:
             if slot not in self.touched and not self.tails[slot] and self.used(slot) > total
         ]
 
-    def sample(self, now: float) -> dict[str, Reading | None]:
-        """One look at every card, by UUID."""
+    def sample(self, now: float, ours: Collection[str]) -> dict[str, Reading | None]:
+        """One look at every card, by UUID. Who is not one of `ours` is a stranger, where pids tell."""
         if now < self.gone_until:
             return dict.fromkeys(self.uuids.values())
         lying = now < self.lie_until
         return {
-            self.uuids[slot]: None if slot in self.lost else self._reading(slot, lying=lying) for slot in self.order
+            self.uuids[slot]: None if slot in self.lost else self._reading(slot, ours, lying=lying)
+            for slot in self.order
         }
 
-    def _reading(self, slot: int, *, lying: bool) -> Reading:
+    def _reading(self, slot: int, ours: Collection[str], *, lying: bool) -> Reading:
         self._noise = (self._noise * 1_103_515_245 + 12_345) & 0x7FFFFFFF
         used = self.used(slot)
         shown = used // 2 if lying else max(0, used + self._noise % (2 * NOISE_MIB) - NOISE_MIB)
         if self.blind:
             return Reading(self.totals[slot], shown)
-        return Reading(self.totals[slot], shown, self.held[slot].get(FOREIGN, 0))
+        foreign = sum(mib for holder, mib in self.held[slot].items() if holder not in ours)
+        return Reading(self.totals[slot], shown, foreign)

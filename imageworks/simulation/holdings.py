@@ -60,6 +60,7 @@ class Holdings:
         self.lost: set[int] = set()
         self.gone: set[str] = set()  # the driver said that the tree is gone, since it was last asked to start or end it
         self.failed_lives: set[str] = set()
+        self.pardoned: set[str] = set()
         self.promised: set[str] = set()
         self.fruitless: Counter[str] = Counter()  # lives in a row in which nobody was served
         self.forget_moves()
@@ -67,7 +68,7 @@ class Holdings:
     def forget_moves(self) -> None:
         """A new step: what moved in the last one is history."""
         self.before: dict[str, str] = {}
-        self.freed: dict[str, tuple[bool, dict[int, int]]] = {}
+        self.freed: dict[str, tuple[bool, bool, dict[int, int]]] = {}  # tree seen gone, pardoned, what others claim
         self.broken_moves: dict[str, str] = {}
 
     # moves
@@ -79,7 +80,8 @@ class Holdings:
         held = [slot for slot, claims in self.claims.items() if subject in claims] if after in FREE else ()
         known = self._moved_lease(effect) if effect.kind == "lease" else self._moved_model(effect)
         if after in FREE:
-            self.freed[subject] = (subject in self.gone, {slot: self.claimed[slot] for slot in held})
+            left = {slot: self.claimed[slot] for slot in held}
+            self.freed[subject] = (subject in self.gone, subject in self.pardoned, left)
         self.before.setdefault(subject, known)
         if known != effect.before:
             self.broken_moves[subject] = known
@@ -161,7 +163,7 @@ class Holdings:
         """The last reading of a slot, if there is one."""
         return self.readings[slot][0] if slot in self.readings else None
 
-    def unknown_mib(self, slot: int, but: str) -> int:
+    def unknown_mib(self, slot: int, but: str = "") -> int:
         """MiB that processes use there of which the scheduler knows no holder; `but` is not looked at."""
         known = {self.leases[name].lease.ask.request if name in self.leases else name for name in self.claims[slot]}
         return sum(mib for name, mib in self.cards.held[slot].items() if name not in known and name != but)

@@ -10,9 +10,14 @@ from typing import Any
 
 from imageworks.runtime import events as ev
 from imageworks.runtime.leases import Lease
+from imageworks.simulation.agenda import Agenda
 from imageworks.simulation.book import Book, Violation
+from imageworks.simulation.cards import Cards
+from imageworks.simulation.core import Core
 from imageworks.simulation.invariants import END, EVERY, Invariant, by_moment
-from imageworks.simulation.programs import Program
+from imageworks.simulation.programs import Program, Programs
+from imageworks.simulation.scenario import Scenario
+from imageworks.simulation.store import Store
 
 NONE: tuple[Invariant, ...] = ()
 
@@ -20,8 +25,17 @@ NONE: tuple[Invariant, ...] = ()
 class Judge(Book):
     """A book with the invariants in force: all, or `only` those of one number."""
 
-    def __init__(self, *parts: Any, only: int | None = None) -> None:
-        super().__init__(*parts)
+    def __init__(  # noqa: PLR0917 - a world's parts, in the order in which they are made
+        self,
+        scenario: Scenario,
+        core: Core,
+        agenda: Agenda,
+        store: Store,
+        cards: Cards,
+        programs: Programs,
+        only: int | None = None,
+    ) -> None:
+        super().__init__(scenario, core, agenda, store, cards, programs)
         self._on = by_moment(only)
         self._each = self._on.get(EVERY, NONE)
 

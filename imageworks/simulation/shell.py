@@ -9,11 +9,12 @@ A life of it ends by `kill` at any step, also between two effects; the next one 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from imageworks.runtime import events as ev
 from imageworks.runtime.leases import Lease
+from imageworks.runtime.residency import DOWN
 from imageworks.simulation.stage import Stage
 
 EPOCH_TOKENS = 1_000
@@ -58,7 +59,7 @@ class Shell:
             observed[model] = "starting" if observed[model] == "asleep" else observed[model]
         self.world.book.restarted(saved, machine)
         if self.world.scenario.measured:  # what holds memory and is not known must be seen before anything is granted
-            self._sampled(self.world.cards.sample(self.agenda.now), self._gone)
+            self._sampled(self.world.cards.sample(self.agenda.now, self._ours(leases)), self._gone)
         self.say(ev.Adopt(self._known(observed), leases, tokens, saved.load_s if saved else {}))  # type: ignore[arg-type]
         for model, seen in observed.items():
             if not self.alive:
@@ -78,9 +79,9 @@ class Shell:
         return {model: seen for model, seen in observed.items() if model in self.world.machine.specs}
 
     def _sweep(self, model: str) -> None:
-        """End what runs and is not in the plan, until it is gone."""
-        program = self.world.programs.of[model]
-        if self.alive and program.phase != "down" and model not in self.world.machine.specs:
+        """End what ran and was not in the plan, until it is gone, or the scheduler has it in hand again."""
+        program, slot = self.world.programs.of[model], self.state.slots.get(model)
+        if self.alive and program.phase != "down" and (slot is None or slot.residency in DOWN):
             self.world.programs.stop(model, self._ignore)
             self.agenda.after(SWEEP_AGAIN_S, self._sweep, model)
 
@@ -228,9 +229,13 @@ class Shell:
     def sample(self) -> None:
         """Look at the GPUs now and then; what began before a tree was gone tells nothing about its bytes."""
         if self.alive:
-            readings = self.world.cards.sample(self.agenda.now)
+            readings = self.world.cards.sample(self.agenda.now, self._ours(self.state.leases.values()))
             self.agenda.after(0.02, self._sampled, readings, self._gone)
             self.agenda.after(5.0 if self.world.programs.calm else self.world.scenario.sample_s, self.sample)
+
+    def _ours(self, leases: Iterable[Lease]) -> set[str]:
+        """Whose processes are known: every program's, and those of living leases; a lost state file makes strangers."""
+        return {*self.world.programs.of, *(lease.ask.request for lease in leases)}
 
     def _sampled(self, readings: Mapping[str, ev.Reading | None], gone: int) -> None:
         if self.alive and self.fresh(gone):

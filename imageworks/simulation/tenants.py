@@ -20,14 +20,17 @@ SOON_S = 0.2
 
 
 class Tenant:
-    """One client. `over`: it neither uses nor wants anything any more. `renewing`: it still tells that it lives."""
+    """One client. `over`: it neither uses nor wants anything any more. `renewing`: it still tells that it lives.
 
-    __slots__ = ("act", "alive", "ask", "call", "lease", "lends", "number", "over", "renewing", "token")
+    `left`: it uses nothing any more, also where its work was over before it began to.
+    """
+
+    __slots__ = ("act", "alive", "ask", "call", "lease", "left", "lends", "number", "over", "renewing", "token")
 
     def __init__(self, number: int, act: Act, ask: LeaseAsk) -> None:
         self.number, self.act, self.ask = number, act, ask
         self.alive = self.renewing = True
-        self.over = self.lends = False
+        self.over = self.lends = self.left = False
         self.lease: Lease | None = None
         self.token = 0
         self.call = ""
@@ -150,7 +153,7 @@ class Tenants:
     # holding
 
     def _use(self, tenant: Tenant) -> None:
-        if tenant.alive and not tenant.over and not tenant.lends and tenant.lease is not None:
+        if tenant.alive and not (tenant.over or tenant.left or tenant.lends) and tenant.lease is not None:
             share = 0.95
             if "overuse" in self._world.scenario.faults and tenant.act.pick % 11 == 0:
                 share = 1.3
@@ -219,6 +222,7 @@ class Tenants:
         """Nothing is used any more."""
         tenant.renewing = tenant.renewing and not over
         tenant.over = tenant.over or over
+        tenant.left = True
         self._world.cards.let_go(tenant.ask.request)
 
     def _die(self, tenant: Tenant) -> None:

@@ -92,6 +92,8 @@ class World(Stage):
             self.shell.kill()
             self.book.managers -= 1
             self.callers.forget()
+            for name in self.programs.of:  # leases are remembered, and waited for again
+                self.cards.strand(name)
             self.agenda.after(0.5, self._boot_again)
 
     def _boot_again(self) -> None:
@@ -244,7 +246,18 @@ def _force(world: World, act: Act) -> None:
 
 def _pardon(world: World, act: Act) -> None:
     held = sorted(world.book.quarantined()) or [world.names[act.pick % len(world.names)]]
-    world.say(ev.Pardon(held[act.pick % len(held)], "operator"))
+    holder = held[act.pick % len(held)]
+    world.cards.touched.update(_still_used(world, holder))
+    world.say(ev.Pardon(holder, "operator"))
+
+
+def _still_used(world: World, holder: str) -> set[int]:
+    """Slots where processes of what is pardoned live: the operator says what is not so, and nobody can make room there."""
+    held = world.book.leases.get(holder)
+    if held is None and world.book.models.get(holder) != "quarantined":
+        return set()
+    key = holder if held is None else held.lease.ask.request
+    return {slot for slot, holders in world.cards.held.items() if key in holders}
 
 
 def _disk_full(world: World, act: Act) -> None:

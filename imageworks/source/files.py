@@ -97,7 +97,7 @@ def unreadable(name: str, error: OSError, named: Label | None = None) -> Diagnos
             "IW110",
             f"{name} is missing",
             None,
-            fixes=(Fix("imageworks init writes a small one; or name yours: -f FILE"),),
+            fixes=(Fix("imageworks init writes a small one; or name another file"),),
         )
     if error.errno == errno.EFBIG:
         return Diagnostic(

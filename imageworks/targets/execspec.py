@@ -19,7 +19,7 @@ NAME = "exec"
 PASS_ALWAYS = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR", "XDG_*", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
 )  # fmt: skip
-PASS_PROXY = ("IMAGEWORKS_*", "DBUS_SESSION_BUS_ADDRESS")
+PASS_PROXY = ("IMAGEWORKS_*", "CHAT_PROXY_*", "DBUS_SESSION_BUS_ADDRESS")
 PASS_GPU = (
     "CUDA_*", "NVIDIA_*", "NCCL_*", "HF_HOME", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TORCHINDUCTOR_CACHE_DIR",
     "TRITON_CACHE_DIR", "VLLM_ATTENTION_BACKEND", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_ENGINE_READY_TIMEOUT_S",
@@ -46,10 +46,10 @@ def pass_env(plan: Plan, program: Program) -> tuple[str, ...]:
 
 
 def _of_keys(plan: Plan) -> Iterable[str]:
-    """Variables that the keys of remote models are read from."""
-    for model in plan.models:
-        if model.key is not None and model.key.file is None:
-            yield model.key.env or "CREDENTIALS_DIRECTORY"
+    """Variables that the keys of remote models and of clients are read from."""
+    for key in plan.proxy_secrets:
+        if key.file is None:
+            yield key.env or "CREDENTIALS_DIRECTORY"
 
 
 def secret(given: Secret) -> contract.Secret:

@@ -131,6 +131,7 @@ def table(plan: Plan, plans: Sequence[Plan]) -> contract.RouteTable:
             _history(proxy.history),
             contract.ImageRule(*_values(proxy.images)),
             tuple(_client(key) for key in proxy.keys),
+            proxy.remote_images,
         ),
         policy=contract.Policy(
             policy.strategy,

@@ -110,8 +110,8 @@ def _environment(plan: Plan, program: Program) -> Iterable[UnitEnv]:
 
 
 def _credentials(plan: Plan, program: Program) -> Iterable[SafeName]:
-    """Names of the credentials that the program reads: its own, or for the proxy those of the remote servers' keys."""
-    keys = (model.key for model in plan.models if model.key is not None)
+    """Names of the credentials that the program reads: its own, or for the proxy those of remote servers' and clients' keys."""
+    keys = plan.proxy_secrets
     for secret in program.launch.secrets.values() if program.model else keys:
         if secret.credential is not None:
             yield safe_name(secret.credential)

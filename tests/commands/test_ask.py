@@ -68,6 +68,7 @@ def test_an_image_goes_along_as_data_and_asks_the_caption_role(server: Any, verb
     ("status", "body", "expected"),
     [
         (404, b'{"error": {"message": "No model found: x", "hint": "did you mean y?"}}', "did you mean y?"),
+        (401, b'{"error": {"message": "wants a key", "hint": "Authorization: Bearer KEY"}}', "export IMAGEWORKS_KEY="),
         (502, b"<html>bad gateway</html>", "HTTP 502"),
         (200, stream("half", end=b""), "ended early"),
         (200, b'data: {"error": {"message": "the engine died"}}\n\n', "the engine died"),
@@ -88,6 +89,10 @@ def test_a_failure_is_told_and_is_exit_1(server: Any, verb: Verb, status: int, b
         (("--image", __file__), "no JPEG, PNG or WebP"),
         (("--role", "a", "--model", "b"), "exclude each other"),
         (("--url", "ftp://x"), "no http address"),
+        (("--url", "https://x"), "no http address"),
+        (("--url", "http://127.0.0.1:99999"), "no http address"),
+        (("--url", "http://[::1"), "no http address"),
+        (("--url", ""), "no http address"),
     ],
 )
 def test_a_wrong_word_is_told_before_anything_is_sent(verb: Verb, words: tuple[str, ...], expected: str) -> None:

@@ -22,6 +22,7 @@ from imageworks.commands.doctor import examine, line, summary
 from imageworks.commands.examine import gpus, machine, ports, proxy, supervision, versions
 from imageworks.commands.examine.finding import Finding
 from imageworks.commands.running import ProgramInfo
+from imageworks.commands.status import residency
 from imageworks.hardware.nvml import Detection, Gpu
 
 CARD = Gpu("GPU-1", "NVIDIA RTX A4000", 16 << 30, (8, 6))
@@ -224,6 +225,53 @@ def test_what_the_proxy_says_of_itself_and_its_models_is_told() -> None:
         list(proxy.check("http://x", lambda _url, path: answers[path]))[-1].found
         == "answers at http://x, 1 healthy models"
     )
+
+
+@pytest.fixture
+def guarded() -> Iterator[int]:
+    """The port of a proxy that answers only who shows the key `good`, but says to all that it is ready."""
+
+    class Guarded(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/readyz" or self.headers["Authorization"] == "Bearer good"
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            answer = {"ready": True, "models": [], "running": [{"model": "a", "state": "ready"}]}
+            self.wfile.write(json.dumps(answer if known else {"error": {"message": "no such key"}}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the screen of the tests."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_a_proxy_that_wants_a_key_gets_ours_or_is_told(guarded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"http://127.0.0.1:{guarded}"
+    monkeypatch.setenv("IMAGEWORKS_KEY", "bad")
+    (refused,) = proxy.check(address)
+    monkeypatch.setenv("IMAGEWORKS_KEY", "good")
+    (let_in,) = proxy.check(address)
+    assert refused.level == "warning"
+    assert "does not tell how its models are" in refused.found
+    assert "export IMAGEWORKS_KEY=" in refused.todo
+    assert (let_in.level, let_in.found) == ("ok", f"answers at {address}, 0 healthy models")
+
+
+def test_status_says_where_a_key_is_missing(
+    tmp_path: Path, guarded: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(tmp_path, table(guarded, a={}))
+    monkeypatch.delenv("IMAGEWORKS_KEY", raising=False)
+    assert residency(tmp_path) == {}
+    assert "export IMAGEWORKS_KEY=" in capsys.readouterr().err
+    monkeypatch.setenv("IMAGEWORKS_KEY", "good")
+    assert residency(tmp_path) == {"model-a": {"model": "a", "state": "ready"}}
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("address", [None, "http://127.0.0.1:1"])

@@ -28,6 +28,14 @@ def test_a_new_file_is_written_and_checks_without_errors(tmp_path: Path, capsys:
     assert run(["check", "-f", str(out)]) == 0
 
 
+def test_a_registry_without_entries_is_not_told_as_one_whose_entries_were_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.json").write_text("{}")
+    assert run(["import", "registry", str(tmp_path / "empty.json")]) == 1
+    assert "there is no entry in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     out = tmp_path / "stack.yaml"

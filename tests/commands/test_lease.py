@@ -349,6 +349,13 @@ def test_a_key_of_the_environment_is_shown(desk: Desk, verb: Verb, monkeypatch: 
     assert desk.keys == [None, "Bearer s3cret"]
 
 
+def test_a_proxy_that_wants_a_key_is_told_with_our_variable(desk: Desk, verb: Verb) -> None:
+    desk.say("status", (401, {"error": {"message": "this proxy wants a key", "hint": "Authorization: Bearer KEY"}}))
+    code, _, err = verb("lease", "list", "--url", desk.url)
+    assert code == 1
+    assert "export IMAGEWORKS_KEY=" in err
+
+
 def test_the_list_shows_gpus_leases_and_who_waits(desk: Desk, verb: Verb) -> None:
     gpu = {
         "slot": 0,

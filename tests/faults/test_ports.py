@@ -49,8 +49,8 @@ def test_f35_a_stranger_who_serves_the_models_name_on_its_port_is_not_the_model(
             assert (await drivers["a"].status()).alive
             assert not await drivers["a"].ready()
             assert drivers["a"].obstacle().startswith(f"port {bench.port_of('a')} is held by pid {pid} (")
-            with pytest.raises(StartError, match=rf"^not ready after 1 s: port \d+ is held by pid {pid} "):
-                await bring_up(drivers["a"], 1)
+            with pytest.raises(StartError, match=rf"^not ready after 5 s: port \d+ is held by pid {pid} "):
+                await bring_up(drivers["a"], 5)
 
     bench.play(story())
 
@@ -62,7 +62,7 @@ def test_f35_a_server_with_another_name_is_told(bench: Bench) -> None:
     async def story() -> None:
         async with bench.drivers() as drivers:
             with pytest.raises(StartError, match=r"serves somebody-else, not served-a$"):
-                await bring_up(drivers["a"], 1)
+                await bring_up(drivers["a"], 5)
 
     bench.play(story())
 

@@ -45,7 +45,7 @@ def test_f01_a_killed_idle_proxy_comes_back_to_the_backends_that_ran(two: Bench)
     begin = time.monotonic()
     two.serve()
     assert [two.chat(name)[0] for name in ("a", "b")] == [200, 200]
-    assert time.monotonic() - begin < 5  # the measured p99 is in docs/reliability.md; this only catches a hang
+    assert time.monotonic() - begin < 15  # the measured p99 is in docs/reliability.md; this only catches a hang
     assert {name: two.left(name) for name in ("a", "b")} == before
     assert (two.starts("a"), two.starts("b")) == (1, 1)
 

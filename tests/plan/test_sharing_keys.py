@@ -286,6 +286,23 @@ def test_completions_and_parameters_reach_the_proxy(planned: Callable[..., Plan]
     assert (found["completions"], found["parameters"]) == (9, ["chat_template_kwargs", "grammar"])
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [("[b.example.org, a.example.org]", ["a.example.org", "b.example.org"]), ("all", None), ("[]", [])],
+)
+def test_hosts_of_images_reach_the_proxy(planned: Callable[..., Plan], said: str, found: list[str] | None) -> None:
+    proxy = table(planned(A % "", f"proxy: {{images: {{remote: {said}}}}}\n"))["proxy"]
+    assert proxy.get("remote_images", []) == found
+
+
+@pytest.mark.parametrize("said", ["[https://a.example.org]", "[10.0.0.1]", "['*.example.org']", "[localhost]", "any"])
+def test_what_is_no_host_name_is_refused_where_it_stands(said: str) -> None:
+    text = HEAD + A % "" + f"proxy: {{images: {{remote: {said}}}}}\n"
+    (finding,) = load("stack.yaml", MemoryFiles({"stack.yaml": text}), "studio").diagnostics
+    assert finding.code == "IW213"
+    assert finding.primary is not None
+
+
 def test_the_tokens_of_an_image_are_those_of_the_largest_edge_it_may_get(read: Read, known: Any) -> None:
     text = HEAD + A.replace("4096", "8192") % ", capabilities: [chat, vision], roles: {caption: 1, judge: 1}"
     plans, findings = resolve(read(text, a=known(4)))

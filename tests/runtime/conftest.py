@@ -99,6 +99,7 @@ def make_table(
         "history": contract.History(),
         "images": contract.ImageRule(),
         "keys": (),
+        "remote_images": (),
     }
     settings |= {name: changes.pop(name) for name in tuple(changes) if name in settings}
     facts: dict[str, Any] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, cast
 
@@ -94,6 +96,8 @@ def test_views_answer_as_the_document_says(world: Make, role: Make, play: Play) 
                 status, answer = await w.get(path + query)
                 assert status == 200, path
                 holds("get", path, status, answer)
+            status, answer = await w.get("/v1/models/small")
+            holds("get", "/v1/models/{name}", status, answer)
             for path in ("/v1/models/select_by_role", "/v1/models/select_by_role?role=none"):
                 status, answer = await w.get(path)
                 holds("get", "/v1/models/select_by_role", status, answer)
@@ -154,3 +158,8 @@ def test_refusals_are_those_of_the_document(world: Make, play: Play, path: str, 
             holds("post", path, status, answer)
 
     play(story())
+
+
+def test_a_start_does_not_wait_for_the_document() -> None:
+    ask = "import sys, imageworks.runtime.app; sys.exit('imageworks.runtime.openapi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import io
+import multiprocessing
+import os
 import struct
 import zlib
 
@@ -134,6 +137,44 @@ def test_the_worker_shrinks_refuses_and_outlives_what_breaks_it() -> None:
             assert sniff(await one.shrink(picture("png", 400, 200), 50, 85)) == Picture("jpeg", 50, 25)
         finally:
             one.close()
+
+    asyncio.run(scene())
+
+
+def test_a_worker_that_died_between_two_pictures_costs_one_refusal() -> None:
+    async def scene() -> None:
+        one = Shrinker()
+        try:
+            await one.shrink(picture("png", 9, 9), 5, 85)
+            assert one._pool is not None
+            for process in list(one._pool._processes.values()):
+                process.kill()
+            while not one._pool._broken:  # noqa: ASYNC110 - a thread notices it
+                await asyncio.sleep(0.01)
+            with pytest.raises(ApiError, match="breaks or blocks"):
+                await one.shrink(picture("png", 9, 9), 5, 85)
+            assert sniff(await one.shrink(picture("png", 400, 200), 50, 85)) == Picture("jpeg", 50, 25)
+        finally:
+            one.close()
+
+    asyncio.run(scene())
+
+
+def test_where_no_worker_can_be_started_a_later_try_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        one = Shrinker()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+                with pytest.raises(ApiError, match="no process can be started") as caught:
+                    await one.shrink(picture("png", 9, 9), 5, 85)
+            assert (caught.value.status, caught.value.retry) == (503, True)
+            assert sniff(await one.shrink(picture("png", 400, 200), 50, 85)) == Picture("jpeg", 50, 25)
+        finally:
+            one.close()
+
+    def refuse(_process: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     asyncio.run(scene())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,35 @@ def test_every_record_handed_over_is_a_line_after_close(tmp_path: Path) -> None:
     assert [json.loads(line)["record_id"] for line in path.read_text().splitlines()] == [
         f"r{number}" for number in range(500)
     ]
+
+
+def test_a_record_that_cannot_be_made_harms_nobody_who_hands_it_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> bytes:
+        raise ValueError
+
+    path = tmp_path / "requests.jsonl"
+    log = RecordLog(path)
+    log.write(broken)
+    log.write(record())
+    log.close()
+    assert len(path.read_text().splitlines()) == 1
+    assert "a request record cannot be made" in caplog.text
+
+
+def test_a_line_is_made_before_write_returns(tmp_path: Path) -> None:
+    """On the thread of who hands it over: a second thread that makes lines takes the interpreter from all streams."""
+    made: list[int] = []
+
+    def line() -> bytes:
+        made.append(threading.get_ident())
+        return b"{}"
+
+    log = RecordLog(tmp_path / "requests.jsonl")
+    log.write(line)
+    assert made == [threading.get_ident()]
+    log.close()
 
 
 def test_a_disk_that_refuses_loses_the_record_and_nothing_else(

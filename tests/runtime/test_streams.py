@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -75,6 +76,25 @@ def test_while_a_model_loads_a_stream_gets_comments_and_then_its_answer(world: M
                 engine.loaded.set()
                 text = await answer.read()
             assert text.endswith(b"".join(engine.pieces))
+
+    play(story())
+
+
+def test_a_comment_says_which_place_a_request_has_and_when_it_may_be_served(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}, quiet_s=0.01) as w:
+            engine = w.engines["small"]
+            engine.loaded.clear()
+            streamed = ASK | {"stream": True}
+            async with w.http.post("/v1/chat/completions", json=streamed) as first:
+                said = await first.content.readline()
+                assert re.match(rb": waiting for small \(starting\), place 1, about \d+ s, \d+ s at most\n", said), said
+                async with w.http.post("/v1/chat/completions", json=streamed) as second:
+                    said = await second.content.readline()
+                    assert b", place 2, about " in said, said
+                    engine.loaded.set()
+                    assert (await second.read()).endswith(b"".join(engine.pieces))
+                await first.read()
 
     play(story())
 

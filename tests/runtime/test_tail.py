@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imageworks.runtime import tail as tail_module
 from imageworks.runtime.tail import KEEP, Facts, Tail, facts_of
 
 STREAM = (
@@ -81,3 +83,33 @@ def test_the_end_of_a_stream_is_known_in_every_dialect() -> None:
         assert not tail.ended()
         tail.feed(end)
         assert tail.ended()
+
+
+def test_an_event_that_says_nothing_of_itself_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of events end at once where many streams do; each decoded would hold up all others."""
+    decoded: list[bytes] = []
+    note = tail_module._note
+
+    def counted(facts: Facts, text: bytes) -> None:
+        decoded.append(text)
+        note(facts, text)
+
+    monkeypatch.setattr(tail_module, "_note", counted)
+    silent = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":null}],"usage":null}\n\n'
+    spaced = b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": null}]}\n\n'
+    last = (
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}\n\n'
+    )
+    tail = Tail()
+    for event in (*[silent] * 100, spaced, last, b"data: [DONE]\n\n"):
+        tail.feed(event)
+    assert tail.facts() == Facts(tokens_in=3, tokens_out=5, finish_reason="stop")
+    assert len([text for text in decoded if text]) == 2
+
+
+def test_the_words_of_a_fact_inside_a_text_are_no_fact() -> None:
+    tail = Tail()
+    tail.feed(
+        b'data: {"choices":[{"delta":{"content":"\\"usage\\":{\\"finish_reason\\":\\"stop\\"}"},"finish_reason":null}]}\n\n'
+    )
+    assert tail.facts() == Facts()

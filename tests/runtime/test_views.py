@@ -78,6 +78,10 @@ def test_the_lists_of_models_and_profile_are_readable_by_clients(world: Make, ro
         ) as w:
             listed = [model.id async for model in w.client.models.list()]
             assert listed == ["small", "big", "role:chat"]
+            assert (await w.client.models.retrieve("small")).id == "small"
+            assert (await w.client.models.retrieve("role:chat")).owned_by == "role"
+            _, unknown = await w.get("/v1/models/smal")
+            assert "did you mean `small`" in unknown["error"]["hint"]
             _, models = await w.get("/v1/models")
             assert [row.get("weights") for row in models["data"]] == ["here", "get it", None]
             assert (await w.get("/v1/config/profile"))[1]["profile"] == "development"

@@ -99,6 +99,12 @@ def test_no_key_of_the_user_reaches_an_engine(make_plan: Callable[..., Plan], tm
             assert not command.env.keys() & set(SECRETS)
 
 
+def test_the_switches_of_the_proxy_reach_it(make_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    switches = ("CHAT_PROXY_VISION_TRUNCATE_HISTORY", "CHAT_PROXY_REASONING_TRUNCATE_HISTORY", "IMAGEWORKS_FAST_PATH")
+    command = launch.resolve(write(make_plan(), tmp_path)["imageworks-proxy"], dict.fromkeys(switches, "off"))
+    assert set(switches) <= command.env.keys()
+
+
 def test_the_proxy_gets_the_variables_of_the_roots(make_plan: Callable[..., Plan]) -> None:
     plan = make_plan()
     roots = (dataclasses.replace(plan.roots[0], env="STUDIO_MODELS"), *plan.roots[1:])

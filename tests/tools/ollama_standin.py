@@ -1,21 +1,27 @@
 """A stand-in for the Ollama daemon that checks how it is called: argv = port, folder.
 
-After ollama/server/routes.go and docs/api.md. It knows the real routes only and the real fields of /api/generate only:
-anything else is refused and noted in FOLDER/violations. VRAM is FOLDER/ledger.json (tag -> MiB). A load ends with its
+After ollama/server/routes.go, api/types.go (fb307609) and docs/api.md. It knows the real routes only and the real fields of
+/api/generate, /api/create and /api/chat only, with their types: anything else is refused and noted in FOLDER/violations,
+also where the real one would not look at it. VRAM is FOLDER/ledger.json (tag -> MiB). A load ends with its
 client (ollama#4427); an unload is answered before the memory is back. FOLDER/knobs.json, read at every request:
   load_s      how long a load takes
   lag_looks   how many looks at /api/ps still list a model after its unload; -1: for ever (`Stopping...`)
   keeps_mib   VRAM that stays after the list is empty, until the knob is gone
   deaf        accepts and answers nothing
+  chat        the lines of an answer of /api/chat; WAIT: until FOLDER/go_on is there, CUT: the connection breaks
+  chat_status the status of that answer
 Every request is noted in FOLDER/journal as `METHOD path [what became of it]`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import select
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,8 +51,66 @@ CREATE = {
     "stream",
     "quantize",
 }
-OPTIONS = {"num_ctx", "temperature", "seed", "num_predict", "num_gpu", "top_k", "top_p", "stop"}
+# api.ChatRequest, api.Message, api.Options with api.Runner, each with what its type takes (Options.FromMap, encoding/json).
+CHAT: dict[str, tuple[type, ...]] = {
+    "model": (str,), "messages": (list,), "stream": (bool,), "format": (str, dict), "keep_alive": (str, int, float),
+    "tools": (list,), "options": (dict,), "think": (bool, str), "truncate": (bool,), "shift": (bool,),
+    "logprobs": (bool,), "top_logprobs": (int,),
+}  # fmt: skip
+MESSAGE: dict[str, tuple[type, ...]] = {
+    "role": (str,), "content": (str,), "thinking": (str,), "images": (list,), "tool_calls": (list,), "tool_name": (str,),
+    "tool_call_id": (str,),
+}  # fmt: skip
+OPTIONS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"), (int,)),
+    **dict.fromkeys(("main_gpu", "num_thread", "draft_num_predict"), (int,)),
+    **dict.fromkeys(("top_p", "min_p", "typical_p", "temperature", "repeat_penalty"), (int, float)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), (int, float)),
+    "use_mmap": (bool,), "stop": (list,),
+}  # fmt: skip
+# openai.CompletionRequest: what it does not have is dropped by the real one.
+COMPLETIONS = {
+    "model", "prompt", "frequency_penalty", "max_tokens", "presence_penalty", "seed", "stop", "stream", "stream_options",
+    "temperature", "top_p", "suffix", "logprobs",
+}  # fmt: skip
+THINK = ("high", "medium", "low", "max")
+WAIT, CUT = "WAIT", "CUT"
 leaving: dict[str, int] = {}
+
+
+def misfits(what: str, given: dict[str, Any], known: Mapping[str, tuple[type, ...]]) -> list[str]:
+    """Fields that the type does not have, and values that do not fit it."""
+    strange = [f"{what}.{name}" for name in given if name not in known]
+    wrong = [
+        f"{what}.{name} is {type(value).__name__}"
+        for name, value in given.items()
+        if name in known and (not isinstance(value, known[name]) or isinstance(value, bool) > (bool in known[name]))
+    ]
+    return strange + wrong
+
+
+def chat_misfits(body: dict[str, Any]) -> list[str]:
+    found = misfits("chat", body, CHAT) + misfits("options", body.get("options", {}), OPTIONS)
+    for message in body.get("messages", []):
+        found += misfits("message", message, MESSAGE)
+        for image in message.get("images", []):
+            try:
+                base64.b64decode(image, validate=True)
+            except binascii.Error as error:
+                found.append(f"image: {error}")
+        for call in message.get("tool_calls", []):
+            found += misfits("call", call, {"id": (str,), "function": (dict,)})
+            function = {"index": (int,), "name": (str,), "arguments": (dict,)}
+            found += misfits("function", call.get("function", {}), function)
+    if isinstance(body.get("format"), str) and body["format"] != "json":
+        found.append(f"format {body['format']}")
+    if isinstance(body.get("think"), str) and body["think"] not in THINK:
+        found.append(f"think {body['think']}")
+    if not 0 <= body.get("top_logprobs", 0) <= 20:
+        found.append("top_logprobs must be between 0 and 20")
+    if not all(isinstance(word, str) for word in body.get("options", {}).get("stop", [])):
+        found.append("option stop must be of an array of strings")
+    return found
 
 
 def note(file: str, text: str) -> None:
@@ -98,7 +162,9 @@ class Handler(BaseHTTPRequestHandler):
         note("journal", f"{self.command} {self.path}")
         self.answer("Ollama is running" if self.path == "/" else {"version": "0.20.1"})
 
-    def v1_completions(self, _body: dict[str, Any]) -> None:
+    def v1_completions(self, body: dict[str, Any]) -> None:
+        if dropped := body.keys() - COMPLETIONS:
+            note("violations", f"POST /v1/completions {sorted(dropped)}")
         self.answer({"choices": [{"index": 0, "text": "x", "finish_reason": "length"}]})
 
     def api_ps(self, _body: dict[str, Any]) -> None:
@@ -132,8 +198,43 @@ class Handler(BaseHTTPRequestHandler):
         note("journal", f"create {body['model']} from {body['from']} {json.dumps(body.get('parameters'))}")
         self.answer({"status": "success"})
 
+    def api_chat(self, body: dict[str, Any]) -> None:
+        if found := chat_misfits(body):
+            note("violations", f"POST /api/chat {found}")
+            self.answer({"error": f"misfits: {found}"}, 400)
+            return
+        note("journal", f"chat {json.dumps(body)}")
+        knobs = read("knobs.json")
+        lines, status = knobs["chat"], knobs.get("chat_status", 200)
+        if status != 200 or body.get("stream") is False:
+            self.answer(json.loads(lines[0]), status)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            if not self.chat_line(line):
+                self.close_connection = True
+                return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def chat_line(self, line: str) -> bool:
+        if line == CUT:
+            return False
+        if line == WAIT:
+            while not (FOLDER / "go_on").exists():
+                if select.select([self.connection], [], [], 0.02)[0]:
+                    note("journal", "chat cancelled")
+                    return False
+            return True
+        piece = line.encode() + b"\n"
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.flush()
+        return True
+
     def api_generate(self, body: dict[str, Any]) -> None:
-        strange = (body.keys() - FIELDS) | (body.get("options", {}).keys() - OPTIONS)
+        strange = (body.keys() - FIELDS) | (body.get("options", {}).keys() - OPTIONS.keys())
         if strange or "model" not in body:
             note("violations", f"POST /api/generate {sorted(strange)}")
             self.answer({"error": f"unknown fields: {sorted(strange)}"}, 400)

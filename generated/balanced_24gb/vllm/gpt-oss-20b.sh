@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on balanced_24gb: fits one GPU of balanced_24gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:663cfe43f70b767c2337ce4fb8d1e02f8b915aa09f7bc74f403b99bd00114cce, stack.yaml:123
+# plan sha256:55e2375422a80fc5c8775d4e8d4d5d34e0ae3ab600c0eede0ee380da9ad74106, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

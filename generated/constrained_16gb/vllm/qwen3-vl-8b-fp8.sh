@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on constrained_16gb: fits one GPU of constrained_16gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:aa8d74037b870a003cef9083e19cce59fdb9fdd573d08b6abd3b4b4efbff7061, stack.yaml:93
+# plan sha256:2d02185e8ebd85bc5c4ed2a6505e4b543e37c05bff1f4a18acffd762e88c8aa1, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from imageworks.commands import client_key
 from imageworks.commands.examine.finding import Finding, Level
 from imageworks.commands.examine.versions import fetch
 
 _FAILED = ("failed", "quarantined", "suspect", "dead")
 
 
-def check(address: str | None, ask: Callable[[str, str], Any] = fetch) -> Iterator[Finding]:
+def _with_key(url: str, path: str) -> Any:
+    return fetch(url, path, client_key.headers())
+
+
+def check(address: str | None, ask: Callable[[str, str], Any] = _with_key) -> Iterator[Finding]:
     """What is degraded, and which models are not well; nothing where no proxy answers."""
     ready = ask(address, "/readyz") if address else None
     if not isinstance(ready, dict):
@@ -23,7 +28,10 @@ def check(address: str | None, ask: Callable[[str, str], Any] = fetch) -> Iterat
     troubles = [str(trouble) for trouble in ready.get("degraded") or ()]
     for trouble in troubles:
         yield Finding("proxy", "warning", trouble, "look at the disk and the driver above; imageworks logs has more")
-    models = (ask(address or "", "/v1/models/health") or {}).get("models", [])
+    models = (ask(address or "", "/v1/models/health") or {}).get("models")
+    if models is None:
+        yield Finding("proxy", "warning", f"answers at {address} and does not tell how its models are", client_key.HINT)
+        return
     for model in models:
         yield from _model(model)
     if not troubles:

@@ -31,7 +31,13 @@ def check(folder: Path) -> Iterator[Finding]:
         )
         return
     supervised: tuple[int, ...] = ()
-    if not running.is_up():
+    try:
+        up = running.is_up()
+    except PermissionError:
+        todo = "ask as the user who started it"
+        yield Finding("supervisor", "error", f"this user must not reach {running.socket}", todo)
+        return
+    if not up:
         stale = "; a socket of a dead one is left" if running.socket.exists() else ""
         yield Finding("supervisor", "ok", f"does not run{stale}", "start it: imageworks up" if stale else "")
     else:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,14 +108,14 @@ def check(table: Mapping[str, Any] | None, ask: Callable[[str, str], Any] | None
             yield from judge(product, version, f"at {route['url']}")
 
 
-def fetch(url: str, path: str) -> Any:
+def fetch(url: str, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
     """JSON of a server; None when it does not answer so."""
     where = urlsplit(url)
     kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     try:
         connection = kind(where.hostname or "", where.port, timeout=ASK_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=dict(headers))
             answer = connection.getresponse()
             return json.loads(answer.read(1 << 20)) if answer.status == http.HTTPStatus.OK else None
         finally:

@@ -55,7 +55,7 @@ class OllamaModel:
     async def start(self) -> None:
         """Load it, and keep it until we unload it; returns when it is loaded.
 
-        A model with a context of its own is made first: a request over Ollama's OpenAI endpoint names no context, and one
+        A model with a context of its own is made first: requests name no context (Ollama's OpenAI endpoints cannot), and one
         that differs from what is loaded makes Ollama load again (needsReload in its scheduler).
         """
         if self._route.made_from is not None:

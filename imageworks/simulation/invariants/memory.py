@@ -76,9 +76,11 @@ def exclusive(book: Book, effect: Any) -> str | None:
 )
 def proved_free(book: Book, effect: ev.Moved) -> str | None:
     subject = effect.subject
-    if effect.after not in FREE or effect.before in FREE or subject in book.pardoned or _ungoverned(book, subject):
+    if effect.after not in FREE or effect.before in FREE or _ungoverned(book, subject):
         return None
-    tree_gone, claimed = book.freed[subject]
+    tree_gone, pardoned, claimed = book.freed[subject]
+    if pardoned:  # also if it comes up again in the same step
+        return None
     if not tree_gone and subject not in book.let_go:
         return f"{subject} counts as free, but its tree was never seen gone"
     return _bytes_back(book, subject, claimed) if book.measured and not book.machine.observe else None

@@ -466,3 +466,23 @@ def test_a_model_that_has_no_room_beside_a_lease_is_found_inside_it(play: Make, 
     world.say(ev.Adopt({"a": "ready", "b": "ready"}, leases=(lease,)))
     assert (world.state.slots["a"].lease, world.state.slots["b"].lease) == (lease.id, None)
     assert world.state.gpus[0].claims == {lease.id: 8_000, "b": 1_000}
+
+
+def test_a_model_that_sleeps_is_found_beside_a_lease_where_what_it_keeps_fits(play: Make, gpu: Make) -> None:
+    """Inside the lease its bytes would pass for the holder's, and the holder's for a stranger's."""
+    sleeper = gpu("a", 6_000, sleep_level=2, asleep_mib={0: 600})
+    first = play(sleeper)
+    lease = first.lease(5_000)
+    world = play(sleeper, adopt=False)
+    world.say(ev.Adopt({"a": "asleep"}, (lease,), {0: lease.token}))
+    assert world.state.slots["a"].lease is None
+    assert world.state.gpus[0].claims == {lease.id: 5_000, "a": 600}
+
+
+def test_a_model_in_a_lease_comes_up_when_the_holder_is_seen_to_use_less(play: Make, gpu: Make) -> None:
+    world = play(gpu("a", 6_000))
+    world.measure(0)
+    lease = world.lease(7_000)
+    world.measure(6_500)
+    assert world.say(ev.Arrive("r", ("a",), LATER, lease=lease.id, token=lease.token)) == []
+    assert [effect.model for effect in world.measure(500)] == ["a"]

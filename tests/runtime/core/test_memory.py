@@ -219,3 +219,24 @@ def test_what_is_pardoned_and_still_in_use_is_foreign(play: Make, gpu: Make) -> 
     assert world.state.gpus[0].foreign_mib == 6_000
     assert world.is_("b") == "starting"
     assert world.ask(500)[0].__class__ is ev.LeaseQueued
+
+
+def test_what_came_up_since_the_last_reading_counts_as_used(play: Make, gpu: Make) -> None:
+    """A stranger of 3000 MiB whom no pid tells: while `a` loads, its claim hides him, and the reading is older than `a`."""
+    world = play(gpu("a", 6_000))
+    world.measure(3_000)
+    world.say(ev.Arrive("r", ("a",), LATER))
+    world.measure(3_000)
+    world.say(ev.Ready("a"))
+    assert [type(effect) for effect in world.ask(3_500)] == [ev.LeaseQueued]
+    assert world.measure(9_000) == []
+    assert [type(effect) for effect in world.measure(6_000)] == [ev.LeaseGranted]
+
+
+def test_a_reading_that_shows_a_model_already_does_not_count_it_twice(play: Make, gpu: Make) -> None:
+    world = play(gpu("a", 6_000))
+    world.measure(0)
+    world.say(ev.Arrive("r", ("a",), LATER))
+    world.measure(5_900)
+    world.say(ev.Ready("a"))
+    assert world.lease(4_000)

@@ -91,3 +91,12 @@ def test_a_request_that_waits_too_long_for_an_outdated_model_is_told_why(play: M
     world.say(ev.Arrive("new", ("a",), 50.0))
     (refused,) = world.say(ev.Tick(), now=51.0)
     assert "restarted when its requests end" in refused.reason
+
+
+def test_who_waited_for_a_model_that_is_removed_goes_on_to_the_one_that_was_in_its_way(play: Make, gpu: Make) -> None:
+    world = play(gpu("a"), gpu("b"))
+    world.load("b")
+    world.say(ev.Arrive("busy", ("b",), LATER))
+    assert world.say(ev.Arrive("r", ("a", "b"), LATER)) == []
+    left = {"b": world.machine.specs["b"]}
+    assert granted(world.say(ev.Reload(replace(world.machine, specs=left)))) == ["r"]

@@ -74,6 +74,17 @@ def test_a_copy_has_a_life_of_its_own(play: Make, gpu: Make) -> None:
     assert key(world.state, 0.0) == before
 
 
+def test_who_waits_in_a_copy_leaves_with_everything_that_it_got_there(play: Make, gpu: Make) -> None:
+    world = play(gpu("a", concurrency=1))
+    world.load("a")
+    world.say(ev.Arrive("busy", ("a",), LATER), ev.Arrive("r", ("a",), LATER))
+    other = world.state.copy()
+    step(other, ev.Died("a", "killed"), 0.0)
+    assert other.crowds[0].size == 1
+    step(other, ev.Cancel("r"), 0.0)
+    assert other.crowds[0].size == 0
+
+
 def test_states_with_the_same_future_are_the_same(play: Make, gpu: Make) -> None:
     world = play(gpu("a"))
     world.load("a")

@@ -118,7 +118,7 @@ def test_f38_a_client_that_leaves_ends_the_engines_work(bed: Any, engine: Any, w
     left = time.monotonic()
     line.close()
     assert engine.left.wait(5)
-    assert time.monotonic() - left < 0.5  # 0.25 where nothing else runs
+    assert time.monotonic() - left < 2.0  # 0.25 where nothing else runs
     assert until(lambda: not bed.proxy.active)
     assert bed.proxy.drive.state.granted == {}
 

@@ -1,0 +1,1 @@
+"""Chats with models of Ollama, through its own API."""

@@ -1,0 +1,37 @@
+"""The long run goes on only where the same sources were played, and notices when they change."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def long_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script, with results of its own."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = importlib.import_module("scripts.simulate_long")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results.jsonl")
+    return module
+
+
+def test_a_run_goes_on_after_the_last_seed_of_the_same_sources(long_run: ModuleType) -> None:
+    assert long_run.begun("now") == 0
+    lines = [{"sources": "before", "last_seed": 99_999}, {"sources": "now", "last_seed": 49_999}]
+    long_run.RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert long_run.begun("now") == 50_000
+    assert long_run.begun("later") == 0
+
+
+def test_the_hash_covers_the_scheduler_and_the_checkers(long_run: ModuleType) -> None:
+    files = long_run.compiled_simulator.sources()
+    names = {str(file.relative_to(ROOT)) for file in files}
+    assert {"imageworks/runtime/scheduler.py", "imageworks/simulation/invariants/queue.py"} <= names
+    assert "imageworks/runtime/proxy.py" not in names
+    assert long_run.compiled_simulator.digest(files) != long_run.compiled_simulator.digest(files[1:])

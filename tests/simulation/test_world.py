@@ -1,0 +1,25 @@
+"""The simulated world keeps its own rules: order at one moment, and who is a stranger on a card."""
+
+from __future__ import annotations
+
+from imageworks.simulation.agenda import Agenda
+from imageworks.simulation.cards import FOREIGN, Cards
+
+
+def test_what_is_put_off_to_one_moment_happens_in_the_order_in_which_it_was_put_off() -> None:
+    """Also where the time until then cannot be written exactly: 3.1 + (7.8 - 3.1) is before 7.8."""
+    agenda, seen = Agenda(), list[str]()
+    agenda.at(1.8, lambda: agenda.at(7.8, seen.append, "first"))
+    agenda.at(3.1, lambda: agenda.at(7.8, seen.append, "second"))
+    while agenda.go_on():
+        pass
+    assert (agenda.now, seen) == (7.8, ["first", "second"])
+
+
+def test_a_holder_that_the_manager_does_not_know_is_a_stranger_on_the_card() -> None:
+    cards = Cards({0: 12_000}, {0: "GPU-0"}, blind=False)
+    cards.hold("a", {0: 3_000})
+    cards.hold("q1", {0: 2_000})
+    cards.hold(FOREIGN, {0: 1_000})
+    told = [cards.sample(0.0, ours)["GPU-0"] for ours in ({"a", "q1"}, {"a"})]
+    assert [reading.foreign_mib for reading in told if reading is not None] == [1_000, 3_000]
