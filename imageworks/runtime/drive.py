@@ -183,7 +183,12 @@ class Drive:
         while True:
             await asyncio.sleep(REMEMBER_S)
             if self._holders.holds():
-                self._holders.remember(await asyncio.to_thread(processes.everything))
+                try:
+                    running = await asyncio.to_thread(processes.everything)
+                except (OSError, RuntimeError) as error:  # no file or no thread is left: the next look may have one
+                    LOG.warning("the processes of leases cannot be looked at: %s", error)
+                else:
+                    self._holders.remember(running)
 
     # another plan
 

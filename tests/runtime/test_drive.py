@@ -593,3 +593,31 @@ def test_a_card_that_only_a_later_plan_uses_is_accounted_and_serves(route: Make,
         await drive.close()
 
     play(story())
+
+
+def test_a_look_at_the_processes_that_fails_is_not_the_last(
+    route: Make, table: Make, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        drive = Drive(table(route("a", 1), **CARD), {"a": Obedient()})
+        await drive.open()
+        looked, again = 0, asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def everything() -> dict[int, processes.Process]:
+            nonlocal looked
+            looked += 1
+            if looked == 1:
+                raise OSError(24, "Too many open files")
+            if looked == 2:
+                raise RuntimeError("can't start new thread")
+            loop.call_soon_threadsafe(again.set)
+            return {}
+
+        monkeypatch.setattr("imageworks.runtime.drive.REMEMBER_S", 0.01)
+        monkeypatch.setattr(processes, "everything", everything)
+        monkeypatch.setattr(drive._holders, "holds", lambda: True)
+        await asyncio.wait_for(again.wait(), 30)
+        await drive.close()
+
+    play(story())

@@ -110,7 +110,7 @@ def test_a_driver_that_hangs_costs_its_readings_and_no_time_of_the_loop(
     nvml: Callable[[str], None], play: Play
 ) -> None:
     async def story() -> None:
-        gpus = Gpus({0: "GPU-a"}, deadline_s=0.5)
+        gpus = Gpus({0: "GPU-a"}, deadline_s=2.0)
         nvml(TWO)
         await looked(gpus)
         nvml(TWO + "slow nvmlDeviceGetMemoryInfo_v2 60000\n")
@@ -121,8 +121,8 @@ def test_a_driver_that_hangs_costs_its_readings_and_no_time_of_the_loop(
             await asyncio.sleep(0.01)
             lags.append(time.monotonic() - begin - 0.01)
         assert (await looking).readings == {0: None}
-        assert gpus.note == "NVML did not answer within 0.5 s"
-        assert max(lags) < 0.25
+        assert gpus.note == "NVML did not answer within 2 s"
+        assert max(lags) < 1.0
         assert gpus._process is None  # nothing is left hanging
         nvml(TWO)
         gpus._rest_until = 0.0
