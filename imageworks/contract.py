@@ -122,6 +122,7 @@ class Route:
     image of a role takes of the context, 0 where that is not known. Parameters of `strip` are taken out of every request, those of `set` and of
     the variant that was asked for are put in. `key` is the secret that a remote server wants as bearer token. `made_from` is
     the tag of an Ollama model; `served_name` is then one of our own, made from it with the planned context.
+    `tool_calls` is `keep` or `normalise`: what becomes of calls that the model writes as text.
     """
 
     id: str
@@ -153,6 +154,7 @@ class Route:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     key: Secret | None = None
     made_from: str | None = None
+    tool_calls: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,10 @@ class Model(Part):
         default_factory=dict,
         description="name -> parameters: `M:name` is this model with them set, without a second process",
     )
+    tool_calls: Literal["keep", "normalise"] = Field(
+        "keep",
+        description="normalise: an answer that is nothing but calls of declared tools, written as text, becomes tool_calls",
+    )
     template: Template | None = Field(None, description="default: the chat template inside the weights")
     grace: Duration | None = Field(None, description="idle time before it is unloaded")
     start_timeout: Duration | None = Field(None, description="time it may take until it answers")

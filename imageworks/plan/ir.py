@@ -174,6 +174,8 @@ class PlannedModel:
     """Hash of its own chat template: another one means a restart."""
     key: Secret | None = None
     """What a remote server wants as bearer token."""
+    tool_calls: str = "keep"
+    """`keep` or `normalise`: what becomes of calls that it writes as text."""
 
     def mib_per_slot(self) -> Mapping[int, int]:
         """MiB needed on each GPU slot, rounded up; empty unless placed on GPUs."""

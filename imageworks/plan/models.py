@@ -64,6 +64,7 @@ def planned_model(
         asleep=asleep(facts, len(placement.slots)) if model.sleep != "none" else Memory(),
         asleep_host=asleep_host(facts),
         never_with=never_with,
+        tool_calls=model.tool_calls,
         params_set=model.params.set,
         params_strip=tuple(sorted(model.params.strip)),
         variants=model.variants,

@@ -24,6 +24,7 @@ Endpoint = Literal[
 ]
 ALL = frozenset(("vllm", "llamacpp", "ollama", "openai"))
 """Every kind of engine; `openai` is any server that speaks OpenAI's API, so it is asked and answers for itself."""
+_ANTHROPIC = ("anthropic-version", "anthropic-beta")
 _FEW = ("temperature", "top_p", "top_k")
 
 
@@ -33,7 +34,8 @@ class Serving:
 
     `limits` name the parameters that bound the answer, the one to fill in last. `sampling` maps a model's sampling
     values to this endpoint's names for them (None: all, as they are called); with `params` the stack's own parameters
-    are put in. `form`: the body is a form with a file. `media` are the fields in which media may stand.
+    are put in. `form`: the body is a form with a file. `media` are the fields in which media may stand. `passes` are the
+    client's headers that an engine gets; there are no others.
     """
 
     what: str
@@ -46,6 +48,7 @@ class Serving:
     form: bool = False
     media: tuple[str, ...] = ()
     dialect: Literal["openai", "anthropic"] = "openai"
+    passes: tuple[str, ...] = ()
 
 
 ENDPOINTS: Mapping[Endpoint, Serving] = {
@@ -77,12 +80,14 @@ ENDPOINTS: Mapping[Endpoint, Serving] = {
         params=True,
         media=("messages", "system", "tools"),
         dialect="anthropic",
+        passes=_ANTHROPIC,
     ),
     "messages/count_tokens": Serving(
         "Count the tokens of an Anthropic request",
         backends=ALL - {"ollama"},
         media=("messages", "system", "tools"),
         dialect="anthropic",
+        passes=_ANTHROPIC,
     ),
     "audio/transcriptions": Serving("Write down what is said", capability="audio", form=True),
     "audio/translations": Serving(

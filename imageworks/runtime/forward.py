@@ -25,6 +25,7 @@ from imageworks.runtime.keys import Keys
 from imageworks.runtime.ollama.answer import Translation
 from imageworks.runtime.ollama.request import PATH, wants_usage
 from imageworks.runtime.request import Shaped, shape
+from imageworks.runtime.toolcalls import Tools, declared
 
 CONNECT_S = 5.0
 PIECE = 256 << 10
@@ -34,7 +35,7 @@ PIECE = 256 << 10
 class Answer:
     """The engine's answer, its headers read. `failed` is set by the reader when it breaks off.
 
-    `translation` is set where the engine does not speak OpenAI's API.
+    `translation` is set where the engine does not speak OpenAI's API, `tools` where calls of them that are text become calls.
     """
 
     response: aiohttp.ClientResponse
@@ -42,6 +43,7 @@ class Answer:
     shaped: Shaped
     keys: Keys = field(default_factory=Keys)
     translation: Translation | None = None
+    tools: Tools | None = None
     failed: bool = False
 
     async def told(self) -> bytes:
@@ -92,7 +94,7 @@ class Forwarder:
                 translation = _translation(job, shaped)
                 response = await self._post(job, route, shaped)
                 sent = True
-                return ticket, Answer(response, route, shaped, self.keys, translation)
+                return ticket, Answer(response, route, shaped, self.keys, translation, _tools(job, route))
             except TimeoutError:
                 raise late(route) from None
             except (aiohttp.ClientError, OSError) as error:
@@ -112,6 +114,7 @@ class Forwarder:
             "Content-Length": length,
             "Accept-Encoding": "identity",
             "x-request-id": job.id,
+            **job.passed,
             **self.keys.headers(route),
         }
         if job.request.stream:
@@ -127,6 +130,11 @@ class Forwarder:
             response.close()
             raise aiohttp.ClientPayloadError(f"it answers with status {response.status}")
         return response
+
+
+def _tools(job: Job, route: Route) -> Tools | None:
+    chat = job.request.endpoint == "chat/completions"
+    return declared(job.request.fields) if chat and route.tool_calls == "normalise" else None
 
 
 def _translation(job: Job, shaped: Shaped) -> Translation | None:

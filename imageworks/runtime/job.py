@@ -21,7 +21,8 @@ DEADLINE_S = 600.0
 class Chosen(msgspec.Struct, frozen=True):
     """Who could answer a kind of request by a name, best first, and how long it may take in all.
 
-    `reasons`: some of them think aloud. `direct`: the fast path can reach the first of them.
+    `reasons`: some of them think aloud. `normalises`: calls that some of them write as text are made calls. `direct`: the
+    fast path can reach the first of them.
     """
 
     resolution: Resolution
@@ -30,12 +31,14 @@ class Chosen(msgspec.Struct, frozen=True):
     patience_s: float
     reasons: bool
     direct: bool
+    normalises: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
     """By which routes, best first, and how long it may take: `queue_until` to wait, `until` in all (monotonic clock).
 
-    `lease` is the id and token of the lease that the request shows. `told` are headers of the answer that say what was
+    `lease` is the id and token of the lease that the request shows, `passed` the headers of it that go to the engine, `events`
+    how it wants to be told that it waits. `told` are headers of the answer that say what was
     changed; `fetch` is set where an image has to be fetched first, `shrink` where one has to be made smaller.
     """
 
@@ -46,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     queue_until: float
     until: float
     lease: tuple[str, int] | None = None
+    passed: Mapping[str, str] = {}
+    events: bool = False
     told: Mapping[str, str] = {}
     shrink: ImageRule | None = None
     fetch: ImageRule | None = None

@@ -43,6 +43,8 @@ class Journal(msgspec.Struct):
     images: int | None = None
     shrunk: int | None = None
     cut: Cut | None = None
+    tool_calls: int = 0
+    """Calls that the model wrote as text."""
     client: Client | None = None
     """Whose key was shown, once the request counts."""
     shaped: Shaped | None = None
@@ -92,7 +94,9 @@ class Journal(msgspec.Struct):
         facts, route, granted, first, sent = self.facts(), self.route, self.granted, self.first, self.sent
         if error is not None or outcome is not None or self.shaped is None or self.end is None:
             return _encode(self.record(table, facts, error, outcome))
-        if route is None or granted is None or first is None or sent is None or self.client or self.cut or self.shrunk:
+        if route is None or granted is None or first is None or sent is None:
+            return _encode(self.record(table, facts, error, outcome))
+        if self.client or self.cut or self.shrunk or self.tool_calls:
             return _encode(self.record(table, facts, error, outcome))
         begin, cut = self.begin, facts.finish_reason == "length"
         seconds = int(self.started)
@@ -144,6 +148,7 @@ class Journal(msgspec.Struct):
             images=Images(n=self.images, shrunk=self.shrunk),
             client=self.client.name if self.client else None,
             dropped=Dropped(self.cut.dropped, self.cut.dropped_images) if self.cut and self.cut.dropped else None,
+            normalised=self.tool_calls or None,
             tokens=Tokens(*counts, "usage" if known else "unknown"),
             t=self._times(end),
             out_tok_per_s=None if self.first is None else _rate(facts.tokens_out, end - self.first),

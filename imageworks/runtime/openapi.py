@@ -14,6 +14,7 @@ from typing import Any
 from imageworks.runtime.endpoints import ENDPOINTS, Endpoint, Serving, paths
 from imageworks.runtime.lease_request import TOKEN_HEADER
 from imageworks.runtime.openapi_schemas import Schema, components, ref, request
+from imageworks.runtime.queueing import EVENT, HEADER
 
 EVENTS = "text/event-stream"
 JSON = "application/json"
@@ -149,7 +150,7 @@ def _engines(path: str, name: Endpoint, serving: Serving) -> dict[str, Any]:
         "tags": ["Inference"],
         "summary": serving.what,
         "description": f"Passed on to the engine of the model. Served by models of {kinds}.{able}",
-        "parameters": [_parameter(parameter) for parameter in _OF_REQUESTS],
+        "parameters": [_parameter(parameter) for parameter in (*_OF_REQUESTS, *_status(name), *_passed(serving))],
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {"description": "What the engine says, byte for byte", "headers": _HEADERS, "content": _said(name)},
@@ -163,18 +164,33 @@ _OF_REQUESTS = (
     Parameter(TOKEN_HEADER, "`lease_id:token` of a lease that the model may live in", "header"),
     Parameter("x-request-id", "a name for the request, in records and logs", "header"),
 )
+
+
+def _status(name: Endpoint) -> tuple[Parameter, ...]:
+    what = f"`events`: a stream that waits says so in events `{EVENT}`, else in comments"
+    return (Parameter(HEADER, what, "header", schema={"enum": ["events"]}),) if _streams(name) else ()
+
+
+def _passed(serving: Serving) -> tuple[Parameter, ...]:
+    return tuple(Parameter(each, "passed on to the engine", "header") for each in serving.passes)
+
+
 _HEADERS = {
     "x-request-id": {"schema": {"type": "string"}, "description": "the request's name in the records"},
     "x-imageworks-model": {"schema": {"type": "string"}, "description": "the model that answered"},
     "x-imageworks-clamped": {"schema": {"type": "string"}, "description": "what the role lowered"},
+    "x-imageworks-tool-calls": {"schema": {"type": "string"}, "description": "calls that are text become calls"},
 }
 
 
 def _said(name: Endpoint) -> dict[str, Any]:
     if name == "audio/speech":
         return {"audio/*": {}, EVENTS: {}}
-    streams = name not in ("embeddings", "rerank", "messages/count_tokens")
-    return {JSON: {"schema": {"type": "object"}}} | ({EVENTS: {}} if streams else {})
+    return {JSON: {"schema": {"type": "object"}}} | ({EVENTS: {}} if _streams(name) else {})
+
+
+def _streams(name: Endpoint) -> bool:
+    return name not in ("embeddings", "rerank", "messages/count_tokens")
 
 
 def _own(each: Operation) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from imageworks.contract import ImageRule, Need, Route, RouteTable, expand
+from imageworks.runtime import queueing, toolcalls
 from imageworks.runtime.admission import able, check_images, here, told
 from imageworks.runtime.answer import headers
 from imageworks.runtime.clients import Client, Clients, today
@@ -36,6 +37,7 @@ from imageworks.runtime.keys import Keys
 from imageworks.runtime.lease_request import TOKEN_HEADER, shown_token
 from imageworks.runtime.parameters import check as check_parameters
 from imageworks.runtime.parameters import check_video
+from imageworks.runtime.queueing import Waiting, wants_events
 from imageworks.runtime.records import Outcome, RecordLog
 from imageworks.runtime.relay import QUIET_S, Stream, whole
 from imageworks.runtime.remote import Fetcher
@@ -133,8 +135,9 @@ class Proxy:
             job = self.job(request, journal, http.get(CLIENT), wish(http.headers.get(HEADER)))
             self.begin(journal, http.get(CLIENT))
             job = await self._shrunk(await self._fetched(job), journal)
-            if lease := shown_token(http.headers.get(TOKEN_HEADER)):
-                job = msgspec.structs.replace(job, lease=lease)
+            lease = shown_token(http.headers.get(TOKEN_HEADER))
+            events = wants_events(http.headers.get(queueing.HEADER))
+            job = msgspec.structs.replace(job, lease=lease, passed=_passed(endpoint, http), events=events)
             response = await (self._stream if request.stream else self._short)(http, job, journal)
         except ApiError as error:
             self.record(journal, error)
@@ -199,7 +202,10 @@ class Proxy:
             reasons = any("reasoning" in route.capabilities for route in routes.values())
             first = next(iter(routes.values()))
             direct = first.key is None and request.endpoint in FAST and first.backend != "ollama"
-            found = Chosen(resolution, routes, tuple(routes), patience_s, reasons=reasons, direct=direct)
+            normalises = any(route.tool_calls == "normalise" for route in routes.values())
+            found = Chosen(
+                resolution, routes, tuple(routes), patience_s, reasons=reasons, direct=direct, normalises=normalises
+            )
             if not request.images:
                 self._chosen[key] = found
         return found
@@ -219,7 +225,7 @@ class Proxy:
 
         A policy that changes messages or images, or does something while the answer passes, says no here.
         """
-        if not chosen.direct:
+        if not chosen.direct or (chosen.normalises and "tools" in request.fields):
             return False
         if not request.images and not chosen.reasons:
             return True
@@ -316,22 +322,22 @@ class Proxy:
                 self.clients.end(journal.client, journal.facts().total() if counted else None)
             self._records.write(partial(journal.line, journal.table or self.table, error, outcome))
 
-    def _waiting(self, job: Job) -> str:
+    def _waiting(self, job: Job) -> bytes:
         model = next(iter(job.routes))
         slot = self.drive.state.slots.get(model)
         state = "not in the plan any more" if slot is None else slot.residency
-        return f"waiting for {model} ({state}){self._place(job)}, {int(job.queue_until - time.monotonic())} s at most"
+        found = Waiting(model, state, *self._place(job), int(job.queue_until - time.monotonic()))
+        return found.event() if job.events else found.comment()
 
-    def _place(self, job: Job) -> str:
-        """Where the request stands, while it waits."""
+    def _place(self, job: Job) -> tuple[int | None, float | None]:
+        """Where the request stands, while it waits, and for how many seconds yet."""
         ticket = next((name for name in self.drive.state.waiting if name.startswith(f"{job.id}#")), None)
         if ticket is None:
-            return ""
+            return None, None
         try:
-            place, estimate_s = position(self.drive.state, ticket)
+            return position(self.drive.state, ticket)
         except KeyError:  # its model, or one that is waited for, is not in the plan any more
-            return ""
-        return f", place {place}" + ("" if estimate_s is None else f", about {estimate_s:.0f} s")
+            return None, None
 
 
 def _room(chosen: Chosen, request: Request) -> Room:
@@ -347,9 +353,21 @@ def _room(chosen: Chosen, request: Request) -> Room:
 
 def _headers(answer: Answer, job: Job) -> dict[str, str]:
     status, changes = answer.response.status, dict(job.told)
+    if answer.tools is not None:
+        changes[toolcalls.HEADER] = "normalise"
     if answer.translation is not None and status == 200:  # noqa: PLR2004 - an error is JSON in either dialect
         changes["Content-Type"] = answer.translation.content_type
     return headers(status, answer.response.headers, answer.route, answer.shaped, changes)
+
+
+def _passed(endpoint: Endpoint, http: web.Request) -> dict[str, str]:
+    """The client's headers that the engine gets; one that stands there more than once is one list."""
+    names = ENDPOINTS[endpoint].passes
+    found = {name: ", ".join(http.headers.getall(name)) for name in names if name in http.headers}
+    for name, value in found.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ApiError(400, "invalid_header", f"{name} holds characters that no header can carry")
+    return found
 
 
 def _anthropic(job: Job) -> bool:

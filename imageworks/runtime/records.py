@@ -79,7 +79,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
-    """One request. `ts` is UTC in RFC 3339; `stack_hash` is the plan's hash; `warm`: the model was loaded already."""
+    """One request. `ts` is UTC in RFC 3339; `stack_hash` is the plan's hash; `warm`: the model was loaded already. `normalised`: tool calls that were text."""
 
     ts: str
     record_id: str
@@ -115,6 +115,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     content_ref: str | None = None
     client: str | None = None
     dropped: Dropped | None = None
+    normalised: int | None = None
 
 
 Made = RequestRecord | Callable[[], bytes]

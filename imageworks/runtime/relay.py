@@ -1,6 +1,6 @@
 """An engine's answer to the client: byte for byte, unbuffered; only what is no OpenAI API is translated.
 
-Owns the stream to one client: comments while the model loads, whole lines as they come, and one error event when
+Owns the stream to one client: word of the queue while the model loads, whole lines as they come, and one error event when
 the engine breaks off (never a false end). After QUIET_S of waiting the headers go out with status 200, so that
 clients and proxies in between do not give up; until then a failure has its own status.
 """
@@ -20,6 +20,8 @@ from imageworks.runtime.forward import Answer
 from imageworks.runtime.journal import Journal
 from imageworks.runtime.ollama.answer import error as translated_error
 from imageworks.runtime.tail import Tail
+from imageworks.runtime.toolcalls import Normaliser
+from imageworks.runtime.toolcalls import whole as normalised
 
 QUIET_S = 5.0
 
@@ -28,7 +30,7 @@ class Stream:
     """A server-sent event stream that begins when it must. Use as a context: comments flow inside until `relay`."""
 
     def __init__(
-        self, request: web.Request, headers: Mapping[str, str], waiting: Callable[[], str], quiet_s: float
+        self, request: web.Request, headers: Mapping[str, str], waiting: Callable[[], bytes], quiet_s: float
     ) -> None:
         self._request, self._headers, self._waiting, self._quiet_s = request, dict(headers), waiting, quiet_s
         self._answered = asyncio.Event()
@@ -54,7 +56,7 @@ class Stream:
     async def _comment(self) -> None:
         while not await _is_set(self._answered, self._quiet_s):
             stream = self.response or await self._begin(200, {"Content-Type": EVENT_STREAM})
-            await stream.write(f": {self._waiting()}\n\n".encode())
+            await stream.write(self._waiting())
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
         stream = web.StreamResponse(status=status, headers={**self._headers, **headers, "Cache-Control": "no-store"})
@@ -71,7 +73,7 @@ class Stream:
         stream = self.response or await self._begin(source.status, headers)
         tail, self._lines = Tail(), Lines(by_line=source.content_type == EVENT_STREAM)
         try:
-            async for chunk in _chunks(answer):
+            async for chunk in _normalised(answer, journal):
                 journal.first_byte()
                 tail.feed(chunk)
                 if piece := self._lines.feed(chunk):
@@ -98,8 +100,27 @@ async def whole(answer: Answer, journal: Journal, headers: Mapping[str, str]) ->
         journal.first_byte()
         parts.append(chunk)
     body = b"".join(parts)
+    if answer.tools is not None:
+        body, journal.tool_calls = normalised(body, answer.tools, journal.record_id)
     journal.answer = body
     return web.Response(body=body, status=answer.response.status, headers=headers)
+
+
+async def _normalised(answer: Answer, journal: Journal) -> AsyncIterator[bytes]:
+    """The pieces of a stream, with calls that were text; what is held back of a stream that breaks off still passes."""
+    if answer.tools is None:
+        async for chunk in _chunks(answer):
+            yield chunk
+        return
+    stream = Normaliser(answer.tools, journal.record_id)
+    try:
+        async for chunk in _chunks(answer):
+            yield stream.feed(chunk)
+            journal.tool_calls = stream.count
+    except ApiError:
+        yield stream.end()
+        raise
+    yield stream.end()
 
 
 async def _chunks(answer: Answer) -> AsyncIterator[bytes]:

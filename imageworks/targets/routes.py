@@ -61,6 +61,7 @@ def route(plan: Plan, model: PlannedModel) -> contract.Route:
         image_tokens=model.image_tokens,
         key=secret(model.key) if model.key else None,
         made_from=model.served_name if _made(model) else None,
+        tool_calls=model.tool_calls,
     )
 
 

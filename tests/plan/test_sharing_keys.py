@@ -195,6 +195,13 @@ def test_params_and_variants_reach_the_route(planned: Callable[..., Plan]) -> No
     assert found["variants"] == {"high": {"reasoning_effort": "high"}}
 
 
+@pytest.mark.parametrize(("written", "found"), [("", "keep"), (", tool_calls: normalise", "normalise")])
+def test_what_becomes_of_calls_in_text_reaches_the_route(
+    written: str, found: str, planned: Callable[..., Plan]
+) -> None:
+    assert route(planned(A % written), "a").get("tool_calls", "keep") == found
+
+
 @pytest.mark.parametrize("name", ["model", "messages", "stream"])
 def test_what_a_request_is_about_is_never_a_parameter(name: str) -> None:
     text = HEAD + A % f", params: {{strip: [{name}]}}"

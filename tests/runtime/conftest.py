@@ -141,6 +141,7 @@ class Engine:
             b"data: [DONE]\n\n",
         )
         self.status_code, self.refusal = 200, "engine says no"
+        self.said, self.reason = f"I am {name}", "length"
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
 
@@ -243,8 +244,8 @@ class Engine:
         }
         choice = {
             "index": 0,
-            "finish_reason": "length",
-            "message": {"role": "assistant", "content": f"I am {self.name}"},
+            "finish_reason": self.reason,
+            "message": {"role": "assistant", "content": self.said},
         }
         answer = {
             "id": "x",

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from imageworks.contract import ClientKey, Secret
 from imageworks.runtime.endpoints import ALL, ENDPOINTS, paths
@@ -232,6 +233,41 @@ def test_sampling_values_have_each_endpoints_names(
         async with world({"small": {"capabilities": EVERYTHING, "sampling": sampling}}) as w:
             assert (await w.post({"model": "small"}, path=path))[0] == 200
             assert w.engines["small"].seen == [{"model": "served-small", **expected}]
+
+    play(story())
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_engines_get_the_headers_of_anthropics_dialect_and_no_other_of_the_client(
+    path: str, *, stream: bool, world: Make, play: Play
+) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            given = [
+                ("Anthropic-Version", "2023-06-01"), ("anthropic-beta", "tools-1"), ("anthropic-beta", "cache-2"),
+                ("anthropic-client", "x"), ("x-api-key", "secret"), ("Cookie", "a=b"), ("X-Forwarded-For", "10.0.0.1"),
+            ]  # fmt: skip
+            body = {"model": "small", "max_tokens": 5, "messages": HI, "stream": stream}
+            async with w.http.post(path, json=body, headers=CIMultiDict(given)) as answer:
+                assert answer.status == 200
+            found = {name.lower(): value for name, value in w.engines["small"].headers[-1].items()}
+            anthropic = {"anthropic-version": "2023-06-01", "anthropic-beta": "tools-1, cache-2"}
+            expected = {} if path == "/v1/chat/completions" else anthropic
+            assert {name: value for name, value in found.items() if name.startswith("anthropic")} == expected
+            assert not {"x-api-key", "cookie", "x-forwarded-for"} & found.keys()
+            assert found["content-type"] == "application/json"
+
+    play(story())
+
+
+def test_a_header_that_no_engine_could_read_is_refused(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            ask = {"model": "small", "max_tokens": 5, "messages": HI}
+            status, answer, _ = await w.post(ask, path="/v1/messages", headers={"anthropic-beta": "caf\u00e9"})
+            assert (status, w.engines["small"].hits) == (400, 0)
+            assert "anthropic-beta" in str(answer)
 
     play(story())
 

@@ -14,7 +14,7 @@ from imageworks.runtime.records import RecordLog, RequestRecord, append, rotate
 
 FIELDS = """schema, ts, record_id, trace_id, span_id, git_sha, stack_hash, registry_version, bundle_hash, prompt_id,
 prompt_version, prompt_hash, stage, role, profile, experiment, model, backend, backend_revision, params, images, tokens, t,
-out_tok_per_s, finish_reason, outcome, success, markers, error, retry_of, warm, content_ref, client, dropped"""
+out_tok_per_s, finish_reason, outcome, success, markers, error, retry_of, warm, content_ref, client, dropped, normalised"""
 
 
 def record(number: int = 0) -> RequestRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -95,6 +96,53 @@ def test_a_comment_says_which_place_a_request_has_and_when_it_may_be_served(worl
                     engine.loaded.set()
                     assert (await second.read()).endswith(b"".join(engine.pieces))
                 await first.read()
+
+    play(story())
+
+
+def test_a_client_that_asks_for_events_gets_them_in_the_place_of_comments(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}, quiet_s=0.01) as w:
+            engine = w.engines["small"]
+            engine.loaded.clear()
+            ask = {"json": ASK | {"stream": True}, "headers": {"X-ImageWorks-Status": "events"}}
+            async with w.http.post("/v1/chat/completions", **ask) as answer:
+                assert await answer.content.readline() == b"event: imageworks.status\n"
+                told = json.loads((await answer.content.readline()).removeprefix(b"data: "))
+                assert await answer.content.readline() == b"\n"
+                assert (told.keys(), told["model"], told["state"], told["place"]) == (
+                    {"model", "state", "place", "estimate_s", "left_s"}, "small", "starting", 1,
+                )  # fmt: skip
+                assert told["estimate_s"] >= 0
+                assert 0 < told["left_s"] <= w.proxy.table.proxy.queue_wait_s
+                engine.loaded.set()
+                text = await answer.read()
+            said = b"".join(engine.pieces)
+            assert text.endswith(said)
+            others = [each for each in text.removesuffix(said).split(b"\n\n") if each]
+            assert all(each.startswith(b"event: imageworks.status\ndata: {") for each in others)
+
+    play(story())
+
+
+def test_a_stream_that_need_not_wait_tells_nothing_whatever_was_asked(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            for _ in range(2):
+                headers = {"X-ImageWorks-Status": "events"}
+                async with w.http.post("/v1/chat/completions", json=ASK | {"stream": True}, headers=headers) as answer:
+                    assert await answer.read() == b"".join(w.engines["small"].pieces)
+
+    play(story())
+
+
+@pytest.mark.parametrize("said", ["", "comments", "events, events"])
+def test_other_words_about_the_status_are_refused(said: str, world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}) as w:
+            assert (await w.post(ASK))[0] == 200  # so that it is ready, and either way might be taken
+            status, answer, _ = await w.post(ASK, headers={"X-ImageWorks-Status": said})
+            assert (status, answer["error"]["code"], w.engines["small"].hits) == (400, "invalid_header", 1)
 
     play(story())
 

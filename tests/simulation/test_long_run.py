@@ -35,3 +35,15 @@ def test_the_hash_covers_the_scheduler_and_the_checkers(long_run: ModuleType) ->
     assert {"imageworks/runtime/scheduler.py", "imageworks/simulation/invariants/queue.py"} <= names
     assert "imageworks/runtime/proxy.py" not in names
     assert long_run.compiled_simulator.digest(files) != long_run.compiled_simulator.digest(files[1:])
+
+
+def test_the_page_shows_what_was_played() -> None:
+    """One row of docs/reliability.md for each state of the sources that a run was played with."""
+    results, page = ROOT / "docs" / "simulation-results.jsonl", (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+    for sources in {line["sources"] for line in lines}:
+        chunks = [line for line in lines if line["sources"] == sources]
+        played = sum(chunk["last_seed"] + 1 - chunk["first_seed"] for chunk in chunks)
+        events, found = (sum(chunk[name] for chunk in chunks) for name in ("events", "violations"))
+        row = f"| `{chunks[-1]['commit']}` | {chunks[0]['first_seed']}-{chunks[-1]['last_seed']} | {played:,} | {events:,} | {found} |"
+        assert row in page, row

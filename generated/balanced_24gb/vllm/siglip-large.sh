@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on balanced_24gb: fits one GPU of balanced_24gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:55e2375422a80fc5c8775d4e8d4d5d34e0ae3ab600c0eede0ee380da9ad74106, stack.yaml:133
+# plan sha256:dcb0921577abe9c329037b405e638fb60806499298f645b5e1e673945d620780, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

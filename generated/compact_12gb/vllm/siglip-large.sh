@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_12gb: fits one GPU of compact_12gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:f5b0eaa4a8c49875db7071786337beef41088416f43f2f2a744cfe8de49596a2, stack.yaml:133
+# plan sha256:fdb1e533a33cccc502a7e257856e11b8e5f0f62759aded1e24dab02be91359ff, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

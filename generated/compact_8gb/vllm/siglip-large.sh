@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on compact_8gb: fits one GPU of compact_8gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:a57eaef56ebe0814f9c9dd3f7b4f92b90afd561c272a5ff8fdb3246eba1b44cd, stack.yaml:133
+# plan sha256:154287b25d987a1ba87fe3361db2a031ccc9a8d7c2429ae97c1b872b89b44235, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on constrained_16gb: fits one GPU of constrained_16gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:2d02185e8ebd85bc5c4ed2a6505e4b543e37c05bff1f4a18acffd762e88c8aa1, stack.yaml:93
+# plan sha256:d6d5b73335e05d17feeb437000733d5d3ce0c93140e5603ecc6f7da99c7a6f69, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # siglip-large on generous_80gb: fits one GPU of generous_80gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:2e2603cd8ae2f8d65b231d8b68e73d9c2a9c9e4c8c1f7da628001958544539dd, stack.yaml:133
+# plan sha256:b866c43f4019e399bfb1f654f4513b98d435a1fd13eb88c961e061d6b462f183, stack.yaml:133
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on generous_96gb: fits one GPU of generous_96gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:72bb99f650ac53302149292f44b442de42c36048286b65f0ff53ad5b6d9ff660, stack.yaml:123
+# plan sha256:e7ab9bbf9f7c56804a1c9109c5a5a400aea76462a97f95c9cc51424a3799ba9d, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

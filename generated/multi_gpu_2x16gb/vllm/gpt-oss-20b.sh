@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on multi_gpu_2x16gb: weights above 11.7GiB are split over all 2 GPUs
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:f554311ed027935eca5204872fe811424febbb8b57328dae3dc191500a829490, stack.yaml:123
+# plan sha256:4ffb4f5d371047688e90e4e074d04a01af5e6ffd65ed582858f271c3dd649dd6, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

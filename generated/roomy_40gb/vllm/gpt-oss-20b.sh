@@ -1,7 +1,7 @@
 #!/bin/sh
 # gpt-oss-20b on roomy_40gb: fits one GPU of roomy_40gb
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:3db1ef568ef613d289271a43002f220983a04d24c78f2f508222507c1f056840, stack.yaml:123
+# plan sha256:815ca0553a240561335839942c8d418cae72e1414e2f5b67794509d5e616b520, stack.yaml:123
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

@@ -1,7 +1,7 @@
 #!/bin/sh
 # qwen3-vl-8b-fp8 on roomy_40gb: fits one GPU of roomy_40gb; fp8 is native from compute 8.9, slower (weight-only) below
 # generated from stack.yaml by imageworks compile; do not edit
-# plan sha256:3db1ef568ef613d289271a43002f220983a04d24c78f2f508222507c1f056840, stack.yaml:93
+# plan sha256:815ca0553a240561335839942c8d418cae72e1414e2f5b67794509d5e616b520, stack.yaml:93
 #
 # Why these values:
 #   --host=127.0.0.1                     only this machine; clients come through the proxy

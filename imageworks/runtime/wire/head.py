@@ -120,9 +120,9 @@ def _assemble(method: bytes, target: bytes, minor: int, fields: list[tuple[bytes
 
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect", b"authorization", b"origin",
-     b"content-encoding", b"x-request-id", b"x-gpu-lease-token", b"x-imageworks-policies")
+     b"content-encoding", b"x-request-id", b"x-gpu-lease-token", b"x-imageworks-policies", b"x-imageworks-status")
 )  # fmt: skip
-_SPECIAL = frozenset((b"content-encoding", b"x-gpu-lease-token", b"x-imageworks-policies"))
+_SPECIAL = frozenset((b"content-encoding", b"x-gpu-lease-token", b"x-imageworks-policies", b"x-imageworks-status"))
 _END_TO_END = _SINGLE - {b"transfer-encoding", b"expect"}
 """What a client cannot make disappear by naming it in Connection."""
 

@@ -28,7 +28,8 @@ IDLE_S = 75.0
 STALL_S = 60.0
 """How long a client may take nothing of an answer that waits for it."""
 GRACE_S = 0.2
-"""How long a client that sent FIN may still get its answer: HTTP allows half-closed connections, but one that is gone looks the same."""
+"""How long a client that sent FIN may still get its answer: HTTP allows half-closed connections, but one that is gone looks the same.
+The rest of the 250 ms within which its engine's work ends is the loop's."""
 LINGER_S, LINGER_BYTES = 2.0, 8 << 20
 """After an early refusal the rest of a body is read and dropped for so long, else the reset would eat the answer."""
 SWEEP_S = 0.5

@@ -104,23 +104,30 @@ def test_f36_a_half_closed_client_gets_its_answer(engine: Any, wire: Wires) -> N
     assert line.response() is None
 
 
+@pytest.mark.parametrize("size", [2, 3_000_000], ids=["small", "large"])
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "short"])
-def test_f38_a_client_that_leaves_ends_the_engines_work(bed: Any, engine: Any, wire: Wires, *, stream: bool, reset: bool) -> None:  # fmt: skip
+def test_f38_a_client_that_leaves_ends_the_engines_work(bed: Any, engine: Any, wire: Wires, *, stream: bool, reset: bool, size: int) -> None:  # fmt: skip
+    """Within 250 ms: most of that is the grace of one who may only have closed its half. What of five tries is later is the machine."""
     engine.scripts["never"] = Steps(*((CHUNKS, chunk(EVENT)) if stream else ()), threading.Event())
-    line = wire()
-    line.send(ask("never", stream=stream))
-    assert engine.hit.wait(5)
-    if stream:
-        assert line.more()
-    if reset:
-        line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    left = time.monotonic()
-    line.close()
-    assert engine.left.wait(5)
-    assert time.monotonic() - left < 2.0  # 0.25 where nothing else runs
-    assert until(lambda: not bed.proxy.active)
-    assert bed.proxy.drive.state.granted == {}
+    found: list[float] = []
+    while not found or (found[-1] >= (0.1 if reset else 0.25) and len(found) < 5):
+        engine.hit.clear()
+        engine.left.clear()
+        line = wire()
+        line.send(ask("never", stream=stream, text="x" * size))
+        assert engine.hit.wait(5)
+        if stream:
+            assert line.more()
+        if reset:
+            line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left = time.monotonic()
+        line.close()
+        assert engine.left.wait(5)
+        found.append(time.monotonic() - left)
+        assert until(lambda: not bed.proxy.active)
+        assert bed.proxy.drive.state.granted == {}
+    assert min(found) < (0.1 if reset else 0.25), found
 
 
 def test_f37_a_client_that_leaves_the_queue_is_forgotten(bed: Any, engine: Any, wire: Wires) -> None:
