@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import openai
@@ -52,6 +54,16 @@ def verbs(document: Any) -> dict[str, str]:
 def pids(stack: StackFolder) -> dict[str, int]:
     rows = json.loads(stack.run("status", "--format", "json").stdout)["programs"]
     return {row["name"]: row["pid"] for row in rows}
+
+
+@contextmanager
+def held(pid: int) -> Iterator[None]:
+    """Inside, the process stands still, so that what it does is not over."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class LongAnswer:
@@ -130,15 +142,17 @@ def test_a_request_in_flight_is_announced_and_finishes(stack: StackFolder, clien
     stack.write()
     assert stack.run("up", "-d").returncode == 0
     ask(client, "small")
+    engine = pids(stack)["model-small"]
     edit(stack, "roles: {chat: 15}", "roles: {chat: 25}")
-    # one answer for each verb: long enough to be seen by it, short enough for the drain, on a busy machine too
+    # one answer for each verb: long enough to be seen by it, also on a busy machine; the restart's ends within the drain
     story = LongAnswer(client, "small", 300)
-    _, document = planned(stack)
+    with held(engine):
+        _, document = planned(stack)
     (proxy,) = (row for row in document["programs"] if row["program"] == "imageworks-proxy")
     assert (proxy["verb"], proxy["load"]["in_flight"]) == ("reload", 1)
     story.end()
     proxy_pid = pids(stack)["imageworks-proxy"]
-    story = LongAnswer(client, "small", 300)
+    story = LongAnswer(client, "small", 900)
     done = stack.run("apply")
     story.end()
     assert done.returncode == 0, done.stderr
