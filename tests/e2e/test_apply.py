@@ -149,7 +149,7 @@ def test_a_request_in_flight_is_announced_and_finishes(stack: StackFolder, clien
     with held(engine):
         _, document = planned(stack)
     (proxy,) = (row for row in document["programs"] if row["program"] == "imageworks-proxy")
-    assert (proxy["verb"], proxy["load"]["in_flight"]) == ("reload", 1)
+    assert (proxy["verb"], proxy["load"]["in_flight"], story.error) == ("reload", 1, None)
     story.end()
     proxy_pid = pids(stack)["imageworks-proxy"]
     story = LongAnswer(client, "small", 900)

@@ -22,6 +22,7 @@ from imageworks.runtime.wire.body import Spares
 from imageworks.runtime.wire.front import Front
 from imageworks.runtime.wire.head import Head, read
 from imageworks.runtime.wire.limits import CONNECTIONS, SWEEP_S
+from imageworks.runtime.wire.outbox import Outbox
 
 if TYPE_CHECKING:
     from imageworks.runtime.wire.hot import Hot
@@ -45,6 +46,7 @@ class Edge:
         self._heads: dict[bytes, Head] = {}
         self.heads: dict[object, bytes] = {}
         self.spares, self._sweeps = Spares(), 0
+        self.outbox = hot.pool.outbox if hot is not None else Outbox(proxy.active)
         self._timer: asyncio.TimerHandle | None = None
         self.ending = False
 
@@ -107,6 +109,7 @@ class Edge:
         """Let everybody go, with what was written."""
         if self._timer is not None:
             self._timer.cancel()
+        self.outbox.flush()
         for end in (asyncio.Transport.close, asyncio.Transport.abort):
             for front in tuple(self._connections):
                 getattr(front.transport, end.__name__)()

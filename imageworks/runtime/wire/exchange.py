@@ -102,9 +102,8 @@ class Exchange(msgspec.Struct, eq=False):
         pieces, number = self._shaped.pieces, self._job.id.encode()
         body = pieces[0]
         if len(pieces) == 1 and isinstance(body, bytes) and len(body) <= SEND_BYTES:
-            back.transport.write(
-                b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, number, len(body), body)
-            )
+            framed = b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b" % (head, number, len(body), body)
+            self._pool.outbox.post(back.transport, framed)
             return
         back.sending = True
         back.transport.write(b"%bx-request-id: %b\r\nContent-Length: %d\r\n\r\n" % (head, number, self._shaped.length))

@@ -32,6 +32,7 @@ from imageworks.runtime.wire.limits import (
     WRITE_HIGH,
     WRITE_LOW,
 )
+from imageworks.runtime.wire.outbox import Outbox
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -47,6 +48,7 @@ class Shared(Protocol):
     date: bytes
     heads: dict[object, bytes]
     hot: Hot | None
+    outbox: Outbox
     server: web.Server
     spares: Spares
     ending: bool
@@ -127,6 +129,7 @@ class Front(asyncio.Protocol):
 
     def close(self) -> None:
         """Let an idle client go."""
+        self._edge.outbox.flush()
         self.transport.close()
 
     # requests in
@@ -182,7 +185,7 @@ class Front(asyncio.Protocol):
         self._state = BODY
         self._due = self._edge.now() + BODY_S + (limit if length is None else length) / BODY_BYTES_PER_S
         if head.awaits_continue and not data:
-            self.transport.write(writer.CONTINUE)
+            self.write(writer.CONTINUE)
         if length is not None:
             Filling(self, self.transport, self._edge.spares.take(length), data, self._serve)
         else:
@@ -215,6 +218,7 @@ class Front(asyncio.Protocol):
     def _ask(self, *, retried: bool) -> None:
         head, body = self._head, self._body
         assert head is not None  # noqa: S101 - as above
+        self._edge.outbox.flush()
         if self._slow is None:
             self._slow = handler(self._edge.server, self._slow_answered, self.transport)
         self._body = b""
@@ -243,7 +247,7 @@ class Front(asyncio.Protocol):
             return
         if close or self._eof or head is None or not head.keep_alive or self._edge.ending:
             self._state, self._due = CLOSED, self._edge.now() + STALL_S
-            self.transport.close()
+            self.close()
             return
         self._state, self._due = HEAD, self._edge.now() + IDLE_S
         if self._held:
@@ -257,7 +261,8 @@ class Front(asyncio.Protocol):
         given = self._head.request_id if self._head is not None else ""
         self._state, self._due, self._held = LINGER, self._edge.now() + LINGER_S, b""
         self._head = self._chunks = None
-        self.transport.write(writer.error(error, request_id(given), self.date(), close=True))
+        self.write(writer.error(error, request_id(given), self.date(), close=True))
+        self._edge.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -265,8 +270,7 @@ class Front(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        self._edge.outbox.post(self.transport, data)
 
     def date(self) -> bytes:
         """What the Date field says now."""
@@ -294,7 +298,7 @@ class Front(asyncio.Protocol):
         """Look at the deadlines."""
         if now >= self._due:
             if self._state == HEAD and not self._held and not self._paused:
-                self.transport.close()
+                self.close()
             elif self._state in (HEAD, BODY):
                 self.transport.set_protocol(self)
                 what = "head" if self._state == HEAD else "body"

@@ -42,7 +42,7 @@ class Hot:
     """The fast path of one proxy, with its connections to engines."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self._proxy, self.pool = proxy, Pool()
+        self._proxy, self.pool = proxy, Pool(proxy.active)
         self._ways: dict[tuple[str, Endpoint], Way | None] = {}
         self._numbers = itertools.count()
 

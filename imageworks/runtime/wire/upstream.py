@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sized
 from functools import lru_cache
 from typing import Protocol, cast
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from imageworks.runtime.wire.limits import CONNECT_S, UPSTREAM_IDLE_S, WRITE_HIGH, WRITE_LOW
+from imageworks.runtime.wire.outbox import Outbox
 
 Address = tuple[str, int]
 Fields = tuple[tuple[str, str], ...]
@@ -53,9 +55,10 @@ def address(url: str) -> tuple[Address, str] | None:
 
 
 class Pool:
-    """Connections to all engines. `close` ends those that are idle."""
+    """Connections to all engines, and the `outbox` of small requests and answers. `close` ends those that are idle."""
 
-    def __init__(self) -> None:
+    def __init__(self, served: Sized) -> None:
+        self.outbox = Outbox(served)
         self._idle: dict[Address, list[Back]] = {}
 
     def take(self, where: Address) -> Back | None:
