@@ -39,8 +39,8 @@ LOOK_AGAIN_S, LOOKS = 0.05, 20
 FIRST_LOOK_S = 3.0
 REMEMBER_S = 1.0
 """How often the trees of lease holders are taken down."""
-FREEING = frozenset({ev.Stopped, ev.Slept, ev.Reclaimed, ev.Release, ev.Handover, ev.Died})
-"""After these, memory may come back: only a look that begins later can show it."""
+TURNS = frozenset({ev.Ready, ev.Stopped, ev.Slept, ev.Reclaimed, ev.Release, ev.Handover, ev.Died})
+"""With these begins or ends what memory is used for: only a look that begins later can show it."""
 
 
 class Drive:
@@ -312,7 +312,7 @@ class Drive:
         kind = event.__class__
         if kind is ev.Finish or kind is ev.Cancel:
             self._lives.pop(event.request, None)  # type: ignore[union-attr]
-        elif kind in FREEING:
+        elif kind in TURNS:
             self.measuring.moved()
         now = self.clock()
         self.state, effects = step(self.state, event, now)

@@ -205,10 +205,11 @@ def _turn_of(state: State, slot: Slot, each: Line) -> Waiting | None:
 def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) -> bool:
     """Must a request of this place in the order let somebody go first who waits for what this model holds?
 
-    Who was passed `max_overtakes` times goes first. With several who wait for different models, the model that is up
-    stops earlier, once each of them was passed by their share: else all of them would be due at once, and every request
-    would cost a swap. `own` are the limits of the request itself. The share for `n` models is 2 K / (n (n - 1)), from the exact optimum of small cases. It does not
-    hold back who is more urgent: that one would be placed first again, and the model come up for nothing.
+    Who was passed `max_overtakes` times goes first, but for one request of a model that was just loaded for it. With several
+    who wait for different models, the model that is up stops earlier, once each of them was passed by their share: else all
+    of them would be due at once, and every request would cost a swap. `own` are the limits of the request itself. The share
+    for `n` models is 2 K / (n (n - 1)), from the exact optimum of small cases. It does not hold back who is more urgent:
+    that one would be placed first again, and the model come up for nothing.
     """
     most = state.machine.max_overtakes
     least, models = most, 1
@@ -217,7 +218,7 @@ def gated(state: State, slot: Slot, key: Key, own: Mapping[int, int] = NOTHING) 
         entry = state.queued.get(age)
         if entry is not None and entry.limits:  # else it went on to a model that is up, since it was seen to wait
             passed = most - left(state, entry.limits)
-            if passed >= most and age < key[1] and not (due and slot.fresh):
+            if passed >= most and age < key[1] and not (slot.fresh and (due or not slot.inflight)):
                 return True
             if entry.key < key:
                 models += 1

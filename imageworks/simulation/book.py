@@ -8,7 +8,7 @@ invariant speaks of the truth, it looks at the cards and programs. It judges not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -91,6 +91,7 @@ class Book(Holdings):
         self.started: set[str] = set()
         self.doubled: set[str] = set()
         self.superset: set[int] = set()  # slots where more was found at the start of this life than fits
+        self.unseen: set[int] = set()  # slots given away beside a stranger before the first look
         self._clear_step()
 
     def _clear_step(self) -> None:
@@ -260,14 +261,21 @@ class Book(Holdings):
             if slot in self.lost or (slot in self.readings and self.readings[slot][0] is None):
                 return False
             others = max(self.cards.used(slot) - self.claimed[slot], self.unknown_mib(slot), self._seen_mib(slot))
-            if (
-                others
-                and others + self.scenario.machine.specs[model].gpu_mib[slot] > self.cards.totals[slot] - NOISE_MIB
-            ):
+            need = self.scenario.machine.specs[model].gpu_mib[slot] + self._kept_mib(slot)
+            if others and others + need > self.cards.totals[slot] - NOISE_MIB:
                 return False
             if any(self.models.get(holder) != "ready" for holder in self.claims[slot]):
                 return False
         return True
+
+    def _kept_mib(self, slot: int) -> int:
+        """What models claim there that go for no other model: with a stranger beside them the rest may be too small."""
+        specs = self.machine.specs
+        return sum(
+            mib
+            for name, mib in self.claims[slot].items()
+            if (spec := specs.get(name)) and (spec.kept or not spec.managed)
+        )
 
     def _seen_mib(self, slot: int) -> int:
         """What others had there at the last reading: nobody knows of room that no reading has shown yet."""
@@ -280,9 +288,15 @@ class Book(Holdings):
             if model in self.started and model not in self.gone:
                 self.doubled.add(model)
             self.started.add(model)
-        self.gone.discard(model)
-        self.failed_lives.discard(model)
-        self.pardoned.discard(model)
+        self._give_away(self.scenario.machine.specs[model].gpu_mib)
+        for known in (self.gone, self.failed_lives, self.pardoned, self.awaited):
+            known.discard(model)
+        if any(model in waiter.models for waiter in self.open_requests.values()):
+            self.awaited.add(model)
+
+    def _give_away(self, slots: Iterable[int]) -> None:
+        """Only a reading tells of a holder that no file knows any more: no later one makes both fit."""
+        self.unseen.update(slot for slot in slots if slot not in self.readings and self.unknown_mib(slot))
 
     def _answer_call(self, effect: Any) -> None:
         asked = self.open_calls.pop(effect.call, None)
@@ -295,6 +309,7 @@ class Book(Holdings):
         self._answer_call(effect)
         lease = effect.lease
         if lease.id not in self.leases:
+            self._give_away(lease.tokens)
             self.leases[lease.id] = Held(lease, self.now, self.awake())
             self.claim(lease.id, dict.fromkeys(lease.tokens, lease.ask.mib))
 

@@ -70,9 +70,14 @@ class Cards:
             tails.pop(STRANDED + holder, None)
 
     def strand(self, holder: str) -> None:
-        """The manager that waited for these bytes is gone: for the next one they are a stranger's."""
-        for tails in self.tails.values():
+        """Nobody waits for these bytes any more: they are a stranger's.
+
+        Where pids tell nothing, a stranger that leaves hides as much that did not come back: no promise holds there.
+        """
+        for slot, tails in self.tails.items():
             if holder in tails:
+                if self.blind:
+                    self.touched.add(slot)
                 tails[STRANDED + holder] = tails.get(STRANDED + holder, 0) + tails.pop(holder)
 
     def overfull(self) -> list[int]:
@@ -97,7 +102,9 @@ class Cards:
         self._noise = (self._noise * 1_103_515_245 + 12_345) & 0x7FFFFFFF
         used = self.used(slot)
         shown = used // 2 if lying else max(0, used + self._noise % (2 * NOISE_MIB) - NOISE_MIB)
-        if self.blind:
-            return Reading(self.totals[slot], shown)
         foreign = sum(mib for holder, mib in self.held[slot].items() if holder not in ours)
+        if self.blind:
+            if foreign:  # when it leaves, it hides as much that did not come back: see `strand`
+                self.touched.add(slot)
+            return Reading(self.totals[slot], shown)
         return Reading(self.totals[slot], shown, foreign)

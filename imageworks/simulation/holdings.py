@@ -62,7 +62,8 @@ class Holdings:
         self.failed_lives: set[str] = set()
         self.pardoned: set[str] = set()
         self.promised: set[str] = set()
-        self.fruitless: Counter[str] = Counter()  # lives in a row in which nobody was served
+        self.awaited: set[str] = set()  # came up for a request; others come because they are to be there
+        self.fruitless: Counter[str] = Counter()  # lives in a row for somebody in which nobody was served
         self.forget_moves()
 
     def forget_moves(self) -> None:
@@ -104,7 +105,7 @@ class Holdings:
         if model in self.removed and known in FREE and effect.before in FREE:
             known = effect.before  # it was forgotten, and came back as something new
         self.models[model] = after
-        if effect.before == "ready" and model not in self.failed_lives:
+        if effect.before == "ready" and model in self.awaited and model not in self.failed_lives:
             self.fruitless[model] += 1
         claim = self._claim_of(model, after)
         if claim is not None:

@@ -83,6 +83,7 @@ class Programs:
         if program.phase != "down":  # already started: nothing new is begun
             self._agenda.after(0.5, self._answer_started, program, program.generation)
             return
+        self._cards.strand(model)  # what an earlier life left, where nobody could look for it, is none of this one's
         habit = self.habit(model, "start")
         program.phase, program.tell = "starting", tell
         program.generation += 1

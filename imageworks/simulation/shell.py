@@ -42,7 +42,7 @@ class Shell:
         self._tick: float | None = None
         self._floor = 0.0
         self._operation: dict[str, int] = {}
-        self._gone = 0
+        self._moment = 0
         self._begun: dict[str, float] = {}
 
     # life
@@ -59,7 +59,7 @@ class Shell:
             observed[model] = "starting" if observed[model] == "asleep" else observed[model]
         self.world.book.restarted(saved, machine)
         if self.world.scenario.measured:  # what holds memory and is not known must be seen before anything is granted
-            self._sampled(self.world.cards.sample(self.agenda.now, self._ours(leases)), self._gone)
+            self._sampled(self.world.cards.sample(self.agenda.now, self._ours(leases)), self._moment)
         self.say(ev.Adopt(self._known(observed), leases, tokens, saved.load_s if saved else {}))  # type: ignore[arg-type]
         for model, seen in observed.items():
             if not self.alive:
@@ -134,8 +134,8 @@ class Shell:
         now = self.clock()
         world = self.world
         self.state, effects = self.core.step(self.state, event, now)
-        if isinstance(event, (ev.Stopped, ev.Reclaimed)):
-            self._gone += 1
+        if isinstance(event, (ev.Stopped, ev.Reclaimed, ev.Ready)):
+            self._moment += 1
         world.steps += 1
         world.book.see(event, effects, self.state, now)
         for effect in effects:
@@ -227,25 +227,25 @@ class Shell:
     # memory
 
     def sample(self) -> None:
-        """Look at the GPUs now and then; what began before a tree was gone tells nothing about its bytes."""
+        """Look at the GPUs now and then; what began before a tree was gone, or one was up, tells nothing about its bytes."""
         if self.alive:
             readings = self.world.cards.sample(self.agenda.now, self._ours(self.state.leases.values()))
-            self.agenda.after(0.02, self._sampled, readings, self._gone)
+            self.agenda.after(0.02, self._sampled, readings, self._moment)
             self.agenda.after(5.0 if self.world.programs.calm else self.world.scenario.sample_s, self.sample)
 
     def _ours(self, leases: Iterable[Lease]) -> set[str]:
         """Whose processes are known: every program's, and those of living leases; a lost state file makes strangers."""
         return {*self.world.programs.of, *(lease.ask.request for lease in leases)}
 
-    def _sampled(self, readings: Mapping[str, ev.Reading | None], gone: int) -> None:
-        if self.alive and self.fresh(gone):
+    def _sampled(self, readings: Mapping[str, ev.Reading | None], moment: int) -> None:
+        if self.alive and self.fresh(moment):
             slots = self.by_slot(readings)
             lost = tuple(sorted(self.world.cards.lost))
             self.say(ev.Measured(slots, lost))
 
-    def fresh(self, gone: int) -> bool:
-        """Did the look begin after the last tree was gone?"""
-        return gone == self._gone
+    def fresh(self, moment: int) -> bool:
+        """Did the look begin after the last tree was gone or up?"""
+        return moment == self._moment
 
     def by_slot(self, readings: Mapping[str, ev.Reading | None]) -> dict[int, ev.Reading | None]:
         """Cards are found by UUID: their order may be another one since the last boot."""

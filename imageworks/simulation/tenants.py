@@ -12,7 +12,7 @@ from imageworks.runtime import events as ev
 from imageworks.runtime.leases import Holder, Lease, LeaseAsk
 from imageworks.simulation.programs import Tell
 from imageworks.simulation.scenario import Act
-from imageworks.simulation.stage import Stage
+from imageworks.simulation.stage import Manager, Stage
 
 TTL_S = (4.0, 8.0, 20.0)
 ASK_AGAIN_S = 1.0
@@ -214,9 +214,22 @@ class Tenants:
         if tenant.lease is None or not tenant.alive:
             return
         if shell is not None:
-            shell.say(kind(self._call(tenant, what), tenant.lease.id, token))
+            call = self._call(tenant, what)
+            shell.say(kind(call, tenant.lease.id, token))
+            if what == "release":
+                self._world.agenda.after(ASK_AGAIN_S, self._release_again, tenant, call, token, shell)
         elif what == "release":
             self._world.agenda.after(ASK_AGAIN_S, self._say, tenant, what, kind, token)
+
+    def _release_again(self, tenant: Tenant, call: str, token: int, asked: Manager) -> None:
+        """The manager died before it answered: a client that is done says so again, instead of renewing for ever."""
+        if call not in self._by_call:
+            return
+        if self._world.manager() is asked:  # it may stand still: the answer is under way
+            self._world.agenda.after(ASK_AGAIN_S, self._release_again, tenant, call, token, asked)
+        else:
+            del self._by_call[call]
+            self._say(tenant, "release", ev.Release, token)
 
     def _leave(self, tenant: Tenant, *, over: bool = True) -> None:
         """Nothing is used any more."""

@@ -92,7 +92,7 @@ class World(Stage):
             self.shell.kill()
             self.book.managers -= 1
             self.callers.forget()
-            for name in self.programs.of:  # leases are remembered, and waited for again
+            for name in self.programs.of:  # the next manager does not wait for them; leases it remembers
                 self.cards.strand(name)
             self.agenda.after(0.5, self._boot_again)
 

@@ -569,6 +569,52 @@ def test_the_gpus_are_read_before_anything_is_adopted(route: Make, table: Make, 
     play(story())
 
 
+class Held(Gpus):
+    """A card whose looks show what `engine` uses when they begin, and take until `go_on`."""
+
+    def __init__(self, engine: Obedient) -> None:
+        super().__init__({0: "GPU-a"})
+        self._engine = engine
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
+
+    async def look(self) -> Seen:
+        used_mib = 8000 if self._engine.alive else 0
+        self.begun.set()
+        await self.go_on.wait()
+        self.note = None
+        return Seen({0: Reading(24576, used_mib)}, uuids={0: "GPU-a"})
+
+
+def test_a_look_that_began_before_a_model_was_up_tells_nothing_of_it(route: Make, table: Make, play: Play) -> None:
+    """It would be taken for what is in use beside the model, and the model would be waited for in vain when it goes."""
+
+    async def story() -> None:
+        engine, told = Obedient(), asyncio.Queue[Measured]()
+        gpus = Held(engine)
+        drive = Drive(table(route("a", 1, gpu_mib={"0": 8000}), gpus=(Gpu(0, 20000, 24576),)), {"a": engine}, gpus=gpus)
+        await drive.open()
+        real = drive._step
+
+        def step(event: Event) -> None:
+            if isinstance(event, Measured):
+                told.put_nowait(event)
+            real(event)
+
+        drive._step = step  # type: ignore[method-assign]
+        gpus.begun.clear()
+        gpus.go_on.clear()
+        await gpus.begun.wait()
+        assert await drive.acquire("r1", ("a",), 1e9) == "a"
+        gpus.go_on.set()
+        seen = (await told.get()).readings[0]
+        assert seen is not None
+        assert seen.used_mib == 8000
+        await drive.close()
+
+    play(story())
+
+
 def test_where_nothing_was_read_memory_is_accounted(route: Make, table: Make, play: Play) -> None:
     async def story() -> None:
         drive = Drive(table(route("a", 1, gpu_mib={"0": 8000}), **CARD), {"a": Obedient()})

@@ -23,3 +23,15 @@ def test_a_holder_that_the_manager_does_not_know_is_a_stranger_on_the_card() -> 
     cards.hold(FOREIGN, {0: 1_000})
     told = [cards.sample(0.0, ours)["GPU-0"] for ours in ({"a", "q1"}, {"a"})]
     assert [reading.foreign_mib for reading in told if reading is not None] == [1_000, 3_000]
+
+
+def test_bytes_that_nobody_waits_for_any_more_are_a_strangers_who_hides_others_where_pids_tell_nothing() -> None:
+    for blind in (False, True):
+        cards = Cards({0: 12_000}, {0: "GPU-0"}, blind=blind)
+        cards.hold("a", {0: 3_000})
+        cards.let_go("a", kept=1.0)
+        cards.strand("a")
+        assert (cards.of(0, "a"), cards.used(0)) == (0, 3_000)
+        assert cards.touched == ({0} if blind else set())
+        cards.give_back("a")
+        assert cards.used(0) == 0

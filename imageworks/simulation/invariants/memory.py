@@ -49,7 +49,7 @@ def within_budget(book: Book, effect: Any) -> str | None:
 @invariant(1, "no card runs out of memory while everybody keeps their word", "core", ev.Ready)
 def never_overfull(book: Book, _event: ev.Ready) -> str | None:
     full = (
-        book.cards.overfull()
+        [slot for slot in book.cards.overfull() if slot not in book.unseen]
         if len(book.readings) == len(book.machine.gpu_budget_mib) and not book.machine.observe
         else []
     )
@@ -116,9 +116,10 @@ def loads_serialised(book: Book, effect: ev.Start | ev.Wake) -> str | None:
     8, "nothing that serves is unloaded on a GPU while something else there is loaded", "core", ev.Stop, ev.Sleep
 )
 def unloads_serialised(book: Book, effect: ev.Stop | ev.Sleep) -> str | None:
-    if book.before.get(effect.model) not in ("ready", "asleep") or effect.model in book.failed_lives:
-        return None
-    return _beside(book, effect.model, GROWING)
+    model = effect.model
+    if book.before.get(model) not in ("ready", "asleep") or model in book.failed_lives or book.on_lost(model):
+        return None  # without its process or card it is gone at once, whoever loads beside it
+    return _beside(book, model, GROWING)
 
 
 def _beside(book: Book, model: str, states: frozenset[str]) -> str | None:

@@ -293,3 +293,14 @@ def test_nobody_comes_up_beside_a_model_that_waits_and_does_not_go_with_it(play:
     assert {world.is_("b"), world.is_("c")} == {"stopping"}
     assert world.say(ev.Stopped("b")) == []
     assert [effect.model for effect in world.say(ev.Stopped("c")) if isinstance(effect, ev.Start)] == ["a"]
+
+
+def test_who_a_model_was_loaded_for_is_served_though_another_was_passed_often_enough(play: Make, gpu: Make) -> None:
+    """Else it would go again for nothing, and come up again for the same request, for ever."""
+    models = gpu("a"), gpu("wide", 6_000, 0, 1), gpu("busy", 8_000, 1), gpu("next", 8_000, 1)
+    world = play(*models, gpus={0: 10_000, 1: 10_000}, max_overtakes=0)
+    world.load("busy")
+    world.say(ev.Arrive("long", ("busy",), LATER))
+    world.say(ev.Arrive("first", ("next",), LATER), ev.Arrive("due", ("wide",), LATER))
+    assert [effect.model for effect in world.say(ev.Arrive("r", ("a",), LATER), ev.Arrive("s", ("a",), LATER))] == ["a"]
+    assert granted(world.say(ev.Ready("a"))) == ["r"]  # and then it is the turn of who was passed
