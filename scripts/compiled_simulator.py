@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FIRST = ("imageworks.runtime.leases", "imageworks.runtime.residency")
 """Compiled events read these types when they are loaded; their sources import them for the type checker only."""
-INTERPRETED = frozenset({"contract.py", "values.py", "state.py", "__init__.py"})
-"""What mypyc cannot compile: a class made from `str`, a function that stands for a decorator, `State.__slots__` read."""
+INTERPRETED = frozenset({"contract.py", "values.py", "__init__.py"})
+"""What mypyc cannot compile: a class made from `str`, a function that stands for a decorator."""
 LIST = "import sys, imageworks.simulation.campaign as _; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'imageworks'), sep='\\n')"
 BUILD = """
 import sys

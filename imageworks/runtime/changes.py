@@ -13,7 +13,7 @@ from imageworks.runtime import leasing
 from imageworks.runtime.book import Gpu
 from imageworks.runtime.leases import Lease
 from imageworks.runtime.residency import DOWN, Move, Residency, Slot
-from imageworks.runtime.serving import rest, serve, turn_away
+from imageworks.runtime.serving import rest, serve, turn_away, unloadable
 from imageworks.runtime.state import State, claim, claim_all, forget, know, move, respec, show, stand
 from imageworks.runtime.waiting import Crowd
 
@@ -134,6 +134,9 @@ def reload(state: State, event: ev.Reload) -> None:
         show(state, slot)
         if slot.residency == "ready" and slot.spec.managed and not slot.removed:
             _go_on(state, slot)
+    for name in tuple(state.lines):  # what is kept now may leave no room, ever, for what others wait for
+        if unloadable(state, name) is not None:
+            turn_away(state, state.slots[name], "cannot_be_loaded")
     state.dirty = True
 
 

@@ -237,9 +237,7 @@ def turn_away(state: State, slot: Slot, code: RefuseCode) -> None:
     """The model will not come up soon: its requests go on to their next model, or are refused."""
     for each in tuple(state.lines.get(slot.spec.id, {}).values()):
         for waiting in each.members(state.queued):
-            others = tuple(
-                name for name in waiting.models[1:] if name in state.slots and not resting(state, state.slots[name])
-            )
+            others = tuple(name for name in waiting.models[1:] if name in state.slots and _hope(state, name))
             if others:
                 dequeue(state, waiting)
                 waiting.models = others
@@ -248,6 +246,10 @@ def turn_away(state: State, slot: Slot, code: RefuseCode) -> None:
                 serve(state, state.slots[others[0]])
             else:
                 _refuse_resting(state, waiting.request, (slot.spec.id,), code)
+
+
+def _hope(state: State, model: str) -> bool:
+    return not resting(state, state.slots[model]) and unloadable(state, model) is None
 
 
 def resting(state: State, slot: Slot) -> bool:

@@ -56,14 +56,17 @@ class Proof:
     newcomers: set[str] = field(default_factory=set)
 
 
+PARTS = (
+    "absent", "adopted", "asks", "by_call", "by_request", "counted", "crowds", "dirty", "draining", "ended", "fresh", "gpus",
+    "granted", "heirs", "held", "hold_s", "holds", "host_mib", "lanes", "leases", "leaving", "lines", "machine", "marked",
+    "moving", "now", "out", "pinned", "proofs", "queued", "rank", "rivals", "seq", "slots", "timers", "waiting", "wishes",
+)  # fmt: skip
+
+
 class State:
     """To be read: `slots`, `waiting` (by age), `granted` (request -> model), `leases`, `gpus`, `adopted`, `draining`."""
 
-    __slots__ = (
-        "absent", "adopted", "asks", "by_call", "by_request", "counted", "crowds", "dirty", "draining", "ended", "fresh", "gpus",
-        "granted", "heirs", "held", "hold_s", "holds", "host_mib", "lanes", "leases", "leaving", "lines", "machine", "marked",
-        "moving", "now", "out", "pinned", "proofs", "queued", "rank", "rivals", "seq", "slots", "timers", "waiting", "wishes",
-    )  # fmt: skip
+    __slots__ = PARTS
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -109,7 +112,7 @@ class State:
     def copy(self) -> State:
         """An independent state with the same future."""
         other = State.__new__(State)
-        for name in State.__slots__:
+        for name in PARTS:
             setattr(other, name, _copy(getattr(self, name)))
         other.waiting = {request: other.queued[waiting.seq] for request, waiting in self.waiting.items()}  # type: ignore[misc]  # the same entries
         return other

@@ -14,6 +14,7 @@ from imageworks.runtime.events import (
     Effect,
     Event,
     Finish,
+    Grant,
     Handover,
     LeaseEnded,
     LeaseGranted,
@@ -149,3 +150,18 @@ def test_a_model_that_is_kept_apart_on_another_gpu_makes_way_when_it_is_idle() -
     assert [stopped.model for stopped in of(effects, Stop)] == ["b"]
     assert [started.model for started in of(tell(state, (51.0, Stopped("b"))), Start)] == ["a"]
     assert tell(state, (52.0, Ready("a")))
+
+
+def test_who_waits_for_what_a_kept_model_of_the_new_plan_leaves_no_room_for_goes_on_or_is_told() -> None:
+    kept = model("kept", 6_000, kept=True, resident=True)
+    late, other = model("late", 6_000), model("other", 6_000)
+    small = model("small", 1_000)
+    busy = (0.0, Arrive("busy", ("small",), FAR))
+    state = initial(machine(late, other, small, model("big", 9_000)))
+    tell(state, (0.0, Adopt({"big": "ready", "small": "ready"})), (0.0, Arrive("long", ("big",), FAR)), busy)
+    waiting = tell(state, (1.0, Arrive("r", ("late",), FAR)), (1.0, Arrive("s", ("late", "other", "small"), FAR)))
+    assert not of(waiting, Refuse)
+    effects = tell(state, (2.0, Reload(machine(kept, late, other, small))))
+    assert [(refused.request, refused.code) for refused in of(effects, Refuse)] == [("r", "cannot_be_loaded")]
+    served = tell(state, (3.0, Finish("busy", ok=True)))
+    assert [grant.request for grant in of(served, Grant)] == ["s"]
