@@ -33,6 +33,8 @@ from imageworks.runtime.events import Reading
 TOOLS = Path(__file__).parents[1] / "tools"
 BAD_ENGINE, OLLAMA, VLLM = TOOLS / "bad_engine.py", TOOLS / "ollama_standin.py", TOOLS / "vllm_standin.py"
 DEADLINE_S = 30.0
+LOG_SHOWN = 8_000
+"""Characters of each log's end."""
 NOBODY = 64_999
 """No user of this machine."""
 CONF = """[unix_http_server]
@@ -343,4 +345,6 @@ def bench(free_ports: Callable[[int], tuple[int, ...]]) -> Iterator[Bench]:
     made = Bench(folder, free_ports)
     yield made
     made.close()
+    for log in sorted(made.home.glob("log/*.log")):  # shown where the test failed
+        print(f"--- {log.name}\n{log.read_text(errors='replace')[-LOG_SHOWN:]}")  # noqa: T201
     shutil.rmtree(folder)

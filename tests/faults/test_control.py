@@ -180,6 +180,34 @@ def test_f71_a_hung_supervisor_makes_nothing_dead_and_a_stop_still_ends_the_tree
         bench.play(story())
 
 
+def test_f71_a_start_outlives_a_supervisor_that_gives_no_answer_meanwhile(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.engine("a", "frozen")
+    freeze = bench.folder("a") / "freeze"
+    freeze.touch()
+    bench.supervise()
+    assert bench.supervisor is not None
+    hung = bench.supervisor
+
+    async def story() -> None:
+        async with bench.drivers() as drivers:
+            coming = asyncio.create_task(bring_up(drivers["a"], 20))
+            await asyncio.to_thread(eventually, lambda: bench.starts("a") == 1, "it is started")
+            hung.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(
+                eventually, lambda: coming.done() or "looking again" in caplog.text, "no answer is noticed"
+            )
+            freeze.unlink()
+            hung.send_signal(signal.SIGCONT)
+            await coming
+        assert bench.starts("a") == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Supervisor.__init__, "__defaults__", (0.3,))
+        bench.play(story())
+
+
 def test_f71_programs_of_a_supervisor_that_was_killed_are_found_and_ended(bench: Bench) -> None:
     bench.engine("a", "grandchild")
     bench.supervise()

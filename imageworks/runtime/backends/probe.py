@@ -8,6 +8,7 @@ while it still loads, and another program may have taken the port.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Literal
 
 import aiohttp
@@ -15,9 +16,10 @@ import aiohttp
 from imageworks.contract import Route
 from imageworks.runtime.backends import causes
 from imageworks.runtime.backends.logs import root_cause
-from imageworks.runtime.backends.protocol import Driver, DriverError, StartError
+from imageworks.runtime.backends.protocol import Driver, DriverError, StartError, UnansweredError
 from imageworks.runtime.backends.server import Server
 
+LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
 
 
@@ -62,10 +64,16 @@ def _failed(driver: Driver, otherwise: str, *, last_words: bool = False) -> Star
 
 async def _until_ready(driver: Driver) -> None:
     pause_s = FIRST_PAUSE_S
-    # alive first: what answers on the port of a process that ended is somebody else
-    while (status := await driver.status()).alive:
-        if await driver.ready():
-            return
+    while True:
+        # alive first: what answers on the port of a process that ended is somebody else
+        try:
+            status = await driver.status()
+        except UnansweredError as error:  # nothing is known of it: no reason to end it (F67: supervisord loses a call)
+            LOG.warning("looking again: %s", error)
+        else:
+            if not status.alive:
+                raise _failed(driver, status.why(None))
+            if await driver.ready():
+                return
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 1.3)
-    raise _failed(driver, status.why(None))
