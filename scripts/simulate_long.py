@@ -29,12 +29,14 @@ PART = 250
 PROOF = range(200)
 
 
-def begun(sources: str) -> int:
-    """The first seed that was not played yet with these sources."""
-    if not RESULTS.exists():
-        return 0
-    lines = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines() if line]
-    return max((int(line["last_seed"]) + 1 for line in lines if line["sources"] == sources), default=0)
+def begun(sources: str, first: int = 0) -> int:
+    """The next seed from `first` on that was not played yet with these sources."""
+    lines = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()] if RESULTS.exists() else []
+    played = sorted((line["first_seed"], line["last_seed"]) for line in lines if line["sources"] == sources)
+    for begin, last in played:
+        if begin <= first <= last:
+            first = last + 1
+    return first
 
 
 def commit() -> str:
@@ -84,6 +86,7 @@ def main() -> int:
     """Go on until the seed that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--until", type=int, default=1_000_000, help="the seed after the last one (default: 1000000)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--chunk", type=int, default=50_000, help="seeds of one result line (default: 50000)")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -109,7 +112,7 @@ def compile_into(folder: Path, steps: int) -> None:
 def play(asked: argparse.Namespace) -> int:
     """Chunk after chunk. Sources that change meanwhile end the run: what is played is what was loaded."""
     violations, sources = 0, compiled_simulator.digest(compiled_simulator.sources())
-    while (first := begun(sources)) < asked.until:
+    while (first := begun(sources, asked.first)) < asked.until:
         seeds = range(first, min(first + asked.chunk, asked.until))
         line = chunk(seeds, asked.steps, asked.jobs)
         if compiled_simulator.digest(compiled_simulator.sources()) != sources:
@@ -119,7 +122,7 @@ def play(asked: argparse.Namespace) -> int:
             file.write(json.dumps(line) + "\n")
         violations += line["violations"]
         print(json.dumps(line), flush=True)
-    print(f"{begun(sources)} schedules played in all, {violations} violations in this run")
+    print(f"seeds {asked.first}-{asked.until - 1} are played, {violations} violations in this run")
     return 1 if violations else 0
 
 

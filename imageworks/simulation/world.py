@@ -25,6 +25,8 @@ from imageworks.simulation.tenants import Tenants
 BIRTH_S = 1_700_000_000.0
 DAY_S = 86_400.0
 END_QUIET_S, END_WAIT_S = 40.0, 300.0
+LONGEST_S = 3_600.0
+"""After the last act: a program that never stops keeps a manager busy for ever, without one event for the scheduler."""
 LAST_STEPS = 1_000
 """So many steps after the last act must be enough for everything to come to rest."""
 
@@ -118,8 +120,9 @@ class World(Stage):
         """Play the schedule up to `steps` steps, then let everything come to rest; stops at the first violation."""
         self._next_act(0)
         self.boot()
-        book, go_on = self.book, self.agenda.go_on
-        while self.steps < steps and not book.violations and go_on():
+        book, agenda, acts = self.book, self.agenda, self.scenario.acts
+        late = (acts[-1].at if acts else 0.0) + LONGEST_S
+        while self.steps < steps and agenda.now < late and not book.violations and agenda.go_on():
             pass
         if not book.violations:
             self._end()

@@ -98,7 +98,7 @@ class Exchange(msgspec.Struct, eq=False):
             self._send(back, head)
 
     def _send(self, back: Back, head: bytes) -> None:
-        self._back, back.reader = back, self
+        self._back, back.reader, back.closes = back, self, self.route.backend == "llamacpp"
         pieces, number = self._shaped.pieces, self._job.id.encode()
         body = pieces[0]
         if len(pieces) == 1 and isinstance(body, bytes) and len(body) <= SEND_BYTES:

@@ -46,4 +46,7 @@ SEND_BYTES = 512 << 10
 
 UPSTREAM_IDLE_S = 2.0
 """Below the 5 s of llama.cpp and vLLM: a connection they are about to close is not used again."""
+REST_S = 0.25
+"""How long a connection rests after an answer of unannounced length: an engine that says it keeps it and closes it (llama.cpp
+does, within 50 µs) has done so by then, and no request is lost on it."""
 CONNECT_S = 5.0

@@ -1,15 +1,16 @@
 """Connections to engines: kept alive, pooled, and read as HTTP.
 
 Owns `Pool` (idle connections by address, the freshest first, none older than UPSTREAM_IDLE_S) and `Back`, one
-connection with its parser. A connection is used again only after an answer that ended exactly where it should, and whose
-length was announced: llama.cpp promises to keep a connection and closes it right after each chunked answer. What an answer
-means is its `Reader`'s concern.
+connection with its parser. A connection is used again only after an answer that ended exactly where it should; one whose
+length was not announced is followed by a rest, and by the connection's end where the engine is known to close it then. What
+an answer means is its `Reader`'s concern.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sized
 from functools import lru_cache
 from typing import Protocol, cast
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from imageworks.runtime.wire.limits import CONNECT_S, UPSTREAM_IDLE_S, WRITE_HIGH, WRITE_LOW
+from imageworks.runtime.wire.limits import CONNECT_S, REST_S, UPSTREAM_IDLE_S, WRITE_HIGH, WRITE_LOW
 from imageworks.runtime.wire.outbox import Outbox
 
 Address = tuple[str, int]
@@ -60,11 +61,14 @@ class Pool:
     def __init__(self, served: Sized) -> None:
         self.outbox = Outbox(served)
         self._idle: dict[Address, list[Back]] = {}
+        self._resting: deque[Back] = deque()
 
     def take(self, where: Address) -> Back | None:
         """An idle connection that its engine still keeps, the one used last."""
-        idle = self._idle.get(where)
         now = time.monotonic()
+        if self._resting:
+            self._rested(now)
+        idle = self._idle.get(where)
         while idle:
             back = idle.pop()
             if now - back.since < UPSTREAM_IDLE_S and not back.transport.is_closing():
@@ -83,6 +87,17 @@ class Pool:
         back.since = time.monotonic()
         self._idle.setdefault(back.where, []).append(back)
 
+    def rest(self, back: Back) -> None:
+        """A connection is idle once it has rested."""
+        back.since = time.monotonic() + REST_S
+        self._resting.append(back)
+
+    def _rested(self, now: float) -> None:
+        resting = self._resting
+        while resting and resting[0].since <= now:
+            back = resting.popleft()
+            self._idle.setdefault(back.where, []).append(back)
+
     def drop(self, back: Back) -> None:
         """A connection is gone."""
         idle = self._idle.get(back.where, [])
@@ -92,6 +107,7 @@ class Pool:
     def sweep(self) -> None:
         """Close what is too old to be used."""
         now = time.monotonic()
+        self._rested(now)
         for where, idle in tuple(self._idle.items()):
             while idle and now - idle[0].since >= UPSTREAM_IDLE_S:
                 idle.pop(0).transport.abort()
@@ -100,23 +116,27 @@ class Pool:
 
     def close(self) -> None:
         """Close all that is idle."""
-        for idle in self._idle.values():
+        for idle in (*self._idle.values(), self._resting):
             for back in idle:
                 back.transport.abort()
         self._idle.clear()
+        self._resting.clear()
 
 
 class Back(asyncio.Protocol):
-    """One connection to an engine. `reader` is set while it works for somebody, `sending` while a body is under way."""
+    """One connection to an engine. `reader` is set while it works for somebody, `sending` while a body is under way.
 
-    __slots__ = ("_chunked", "_ended", "_fields", "_final", "_framed", "_junk", "_keep", "_parser", "_pieces", "_pool", "_until_close", "reader",
+    `closes`: the engine ends it after an answer of unannounced length, whatever it says.
+    """
+
+    __slots__ = ("_chunked", "_ended", "_fields", "_final", "_framed", "_junk", "_keep", "_parser", "_pieces", "_pool", "_until_close", "closes", "reader",
                  "sending", "since", "transport", "where")  # fmt: skip
     transport: asyncio.Transport
 
     def __init__(self, pool: Pool, where: Address) -> None:
         self._pool, self.where, self.since = pool, where, 0.0
         self.reader: Reader | None = None
-        self.sending = False
+        self.sending = self.closes = False
         self._fields: list[tuple[str, str]] = []
         self._pieces: list[bytes] = []
         self._final = self._framed = self._chunked = self._ended = self._keep = self._junk = self._until_close = False
@@ -149,10 +169,12 @@ class Back(asyncio.Protocol):
 
     def _release(self) -> None:
         self.reader, self._ended, self._final = None, False, False
-        if self._keep and not self.sending and not self._junk:
-            self._pool.put(self)
-        else:
+        if not self._keep or self.sending or self._junk or (self._chunked and self.closes):
             self.transport.abort()
+        elif self._chunked:
+            self._pool.rest(self)
+        else:
+            self._pool.put(self)
 
     def _break(self, reason: str) -> None:
         reader, self.reader = self.reader, None
@@ -209,4 +231,4 @@ class Back(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is whole."""
         if self._final:
-            self._ended, self._keep = True, self._parser.should_keep_alive() and not self._chunked
+            self._ended, self._keep = True, self._parser.should_keep_alive()

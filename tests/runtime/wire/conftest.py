@@ -158,7 +158,12 @@ def _table(engine: int) -> contract.RouteTable:
         }  # fmt: skip
         return contract.Route(**(facts | changes))
 
-    routes = (route("small", engine), route("one", engine, concurrency=1), route("gone", 9))
+    routes = (
+        route("small", engine),
+        route("one", engine, concurrency=1),
+        route("gone", 9),
+        route("closes", engine, backend="llamacpp"),
+    )
     settings = contract.ProxySettings("127.0.0.1", 8100, BODY_LIMIT, 64, 30.0, 5.0)
     policy = contract.Policy("concurrent_limited", 8, 4096, ())
     return contract.RouteTable(

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from imageworks.runtime.wire import upstream
+
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
@@ -380,6 +382,61 @@ def test_what_an_engine_says_unasked_reaches_nobody(bed: Any, engine: Any, wire:
         line.send(ask())
         assert b"finish_reason" in line.response().body
         assert not bed.fast or engine.connections == before + 1
+
+
+@pytest.fixture
+def resting(bed: Any, engine: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Connections rest until this is called."""
+    if not bed.fast:
+        pytest.skip("aiohttp asks for a connection's end after each stream")
+    engine.scripts["stream"] = Steps(CHUNKS, chunk(EVENT), chunk(DONE), b"0\r\n\r\n")
+    monkeypatch.setattr(upstream, "REST_S", 600.0)
+    pool = bed.edge.hot.pool
+
+    async def all_rested() -> None:
+        pool._rested(time.monotonic() + 601)
+
+    pool.close()
+    yield lambda: bed.call(all_rested)
+    pool.close()
+
+
+def test_a_connection_that_carried_a_stream_rests_before_it_carries_another(
+    engine: Any, wire: Wires, resting: Callable[[], None]
+) -> None:
+    line, before = wire(), engine.connections
+    for connections, rested in ((1, False), (2, True), (2, False), (2, False), (3, False)):
+        line.send(ask("stream", stream=True))
+        assert DONE in line.response().body
+        assert engine.connections == before + connections
+        if rested:
+            resting()
+
+
+def test_a_connection_that_ends_in_its_rest_is_not_used_again(
+    bed: Any, engine: Any, wire: Wires, resting: Callable[[], None]
+) -> None:
+    line, before = wire(), engine.connections
+    engine.scripts["stream"].steps += ("drop",)
+    line.send(ask("stream", stream=True))
+    assert DONE in line.response().body
+    assert until(lambda: all(back.transport.is_closing() for back in bed.edge.hot.pool._resting))
+    resting()
+    line.send(ask())
+    assert b"finish_reason" in line.response().body
+    assert engine.connections == before + 2
+
+
+def test_a_connection_does_not_outlive_the_stream_of_an_engine_that_is_known_to_close_it(
+    bed: Any, engine: Any, wire: Wires, resting: Callable[[], None]
+) -> None:
+    line = wire()
+    engine.left.clear()
+    line.send(ask("stream", stream=True, model="closes"))
+    assert DONE in line.response().body
+    assert engine.left.wait(5)
+    resting()
+    assert not bed.edge.hot.pool._idle
 
 
 def test_an_engine_that_is_silent_is_late(bed: Any, engine: Any, wire: Wires) -> None:
