@@ -29,14 +29,23 @@ PART = 250
 PROOF = range(200)
 
 
+def played(sources: str) -> list[tuple[int, int]]:
+    """First and last seeds that were played with these sources, in order."""
+    lines = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()] if RESULTS.exists() else []
+    return sorted((line["first_seed"], line["last_seed"]) for line in lines if line["sources"] == sources)
+
+
 def begun(sources: str, first: int = 0) -> int:
     """The next seed from `first` on that was not played yet with these sources."""
-    lines = [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()] if RESULTS.exists() else []
-    played = sorted((line["first_seed"], line["last_seed"]) for line in lines if line["sources"] == sources)
-    for begin, last in played:
+    for begin, last in played(sources):
         if begin <= first <= last:
             first = last + 1
     return first
+
+
+def unplayed(sources: str, first: int, until: int) -> int:
+    """The seed after the last one, at most `until`, up to which from `first` on nothing was played with these sources."""
+    return min([until, *(begin for begin, _ in played(sources) if begin > first)])
 
 
 def commit() -> str:
@@ -113,7 +122,7 @@ def play(asked: argparse.Namespace) -> int:
     """Chunk after chunk. Sources that change meanwhile end the run: what is played is what was loaded."""
     violations, sources = 0, compiled_simulator.digest(compiled_simulator.sources())
     while (first := begun(sources, asked.first)) < asked.until:
-        seeds = range(first, min(first + asked.chunk, asked.until))
+        seeds = range(first, unplayed(sources, first, min(first + asked.chunk, asked.until)))
         line = chunk(seeds, asked.steps, asked.jobs)
         if compiled_simulator.digest(compiled_simulator.sources()) != sources:
             raise SystemExit("the sources changed under the run: its last chunk does not count")

@@ -21,12 +21,22 @@ def long_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_a_run_goes_on_after_the_last_seed_of_the_same_sources(long_run: ModuleType) -> None:
+def test_a_run_goes_on_with_the_next_seed_that_was_not_played_with_the_same_sources(long_run: ModuleType) -> None:
     assert long_run.begun("now") == 0
-    lines = [{"sources": "before", "last_seed": 99_999}, {"sources": "now", "last_seed": 49_999}]
+    played = (("before", 0, 99_999), ("now", 80_000, 89_999), ("now", 0, 49_999))
+    lines = [{"sources": sources, "first_seed": first, "last_seed": last} for sources, first, last in played]
     long_run.RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert long_run.begun("now") == 50_000
+    assert long_run.begun("now", 60_000) == 60_000
+    assert long_run.begun("now", 80_000) == 90_000
     assert long_run.begun("later") == 0
+
+
+def test_a_chunk_ends_where_seeds_were_played_before(long_run: ModuleType) -> None:
+    lines = [{"sources": "now", "first_seed": 80_000, "last_seed": 89_999}]
+    long_run.RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert long_run.unplayed("now", 0, 100_000) == 80_000
+    assert long_run.unplayed("now", 90_000, 100_000) == 100_000
 
 
 def test_the_hash_covers_the_scheduler_and_the_checkers(long_run: ModuleType) -> None:
@@ -45,5 +55,6 @@ def test_the_page_shows_what_was_played() -> None:
         chunks = [line for line in lines if line["sources"] == sources]
         played = sum(chunk["last_seed"] + 1 - chunk["first_seed"] for chunk in chunks)
         events, found = (sum(chunk[name] for chunk in chunks) for name in ("events", "violations"))
-        row = f"| `{chunks[-1]['commit']}` | {chunks[0]['first_seed']}-{chunks[-1]['last_seed']} | {played:,} | {events:,} | {found} |"
+        first, last = min(chunk["first_seed"] for chunk in chunks), max(chunk["last_seed"] for chunk in chunks)
+        row = f"| `{chunks[-1]['commit']}` | {first}-{last} | {played:,} | {events:,} | {found} |"
         assert row in page, row

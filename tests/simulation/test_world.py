@@ -1,8 +1,9 @@
-"""The simulated world keeps its own rules: order at one moment, and who is a stranger on a card."""
+"""The simulated world keeps its own rules: order at one moment, who is a stranger on a card, and an end."""
 
 from __future__ import annotations
 
 from imageworks.simulation.agenda import Agenda
+from imageworks.simulation.campaign import run_seed
 from imageworks.simulation.cards import FOREIGN, Cards
 
 
@@ -35,3 +36,8 @@ def test_bytes_that_nobody_waits_for_any_more_are_a_strangers_who_hides_others_w
         assert cards.touched == ({0} if blind else set())
         cards.give_back("a")
         assert cards.used(0) == 0
+
+
+def test_a_program_that_never_stops_does_not_keep_a_schedule_going() -> None:
+    """Its manager sweeps for ever what is not in its plan, and the scheduler hears nothing of it."""
+    assert run_seed(351111, 200).violation is None
