@@ -10,12 +10,14 @@ from typing import Any
 
 from imageworks.runtime import events as ev
 from imageworks.simulation.book import Book
+from imageworks.simulation.cards import NOISE_MIB
 from imageworks.simulation.holdings import FREE
 from imageworks.simulation.invariants.registry import EVERY, invariant
+from imageworks.simulation.scenario import TOLERANCE_MIB
 
 STALE_READING_S = 15.0
-SLACK_MIB = 350
-"""Noise of two readings and the scheduler's own tolerance."""
+SLACK_MIB = TOLERANCE_MIB + 2 * NOISE_MIB
+"""The scheduler's own tolerance, and the noise of two readings: this one, and the one that told what was a stranger's before."""
 GROWING = frozenset({"starting", "waking"})
 SHRINKING = frozenset({"stopping", "sleeping", "reclaiming"})
 GRANTS = (ev.Start, ev.Wake, ev.LeaseGranted)
