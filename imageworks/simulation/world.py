@@ -255,12 +255,16 @@ def _pardon(world: World, act: Act) -> None:
 
 
 def _still_used(world: World, holder: str) -> set[int]:
-    """Slots where processes of what is pardoned live: the operator says what is not so, and nobody can make room there."""
+    """Slots where processes of what is pardoned live: the operator says what is not so, and nobody can make room there.
+
+    Also where only bytes are left and pids tell nothing: they are a stranger's from now, as in `Cards.strand`.
+    """
     held = world.book.leases.get(holder)
     if held is None and world.book.models.get(holder) != "quarantined":
         return set()
     key = holder if held is None else held.lease.ask.request
-    return {slot for slot, holders in world.cards.held.items() if key in holders}
+    cards = world.cards
+    return {slot for slot in cards.totals if key in cards.held[slot] or (cards.blind and key in cards.tails[slot])}
 
 
 def _disk_full(world: World, act: Act) -> None:

@@ -1,6 +1,8 @@
-"""The simulated world keeps its own rules: order at one moment, who is a stranger on a card, and an end."""
+"""The simulated world keeps its own rules: order at one moment, who is a stranger on a card, and an end to every schedule."""
 
 from __future__ import annotations
+
+import pytest
 
 from imageworks.simulation.agenda import Agenda
 from imageworks.simulation.campaign import run_seed
@@ -38,6 +40,14 @@ def test_bytes_that_nobody_waits_for_any_more_are_a_strangers_who_hides_others_w
         assert cards.used(0) == 0
 
 
-def test_a_program_that_never_stops_does_not_keep_a_schedule_going() -> None:
-    """Its manager sweeps for ever what is not in its plan, and the scheduler hears nothing of it."""
-    assert run_seed(351111, 200).violation is None
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(333769, id="a reload brings a kept model back beside a waiter that can never fit"),
+        pytest.param(351111, id="a program that is swept never stops, and the scheduler hears nothing"),
+        pytest.param(407534, id="the noise of two readings hides what a sleeping model left"),
+        pytest.param(499886, id="bytes that were pardoned come back and hide as many of another"),
+    ],
+)
+def test_what_the_long_run_found_stays_clean(seed: int) -> None:
+    assert run_seed(seed, 200).violation is None
