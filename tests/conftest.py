@@ -46,7 +46,7 @@ def free_ports() -> Iterator[Callable[[int], tuple[int, ...]]]:
         yield take
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """`tool("gcc")`: the path of a program; without it the test is skipped, or fails under IMAGEWORKS_REQUIRE=all."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import shutil
 import socket
 import ssl
 import subprocess
@@ -65,13 +64,11 @@ class Names(AbstractResolver):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the server's certificate")
+def certificate(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> Path:
     folder = tmp_path_factory.mktemp("certificate")
     words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}")
     more = ("-addext", f"subjectAltName=DNS:{HOST}", "-keyout", "pem", "-out", "crt")
-    subprocess.run(["openssl", *words, *more], cwd=folder, check=True, capture_output=True)
+    subprocess.run([tool("openssl"), *words, *more], cwd=folder, check=True, capture_output=True)
     (folder / "pem").write_bytes((folder / "pem").read_bytes() + (folder / "crt").read_bytes())
     return folder / "pem"
 

@@ -218,6 +218,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten(world: Make, play: Play) ->
             await asyncio.gather(ask, return_exceptions=True)
             await w.until(lambda: not w.proxy.drive.state.waiting)
             w.engines["small"].loaded.set()
+        assert [line["outcome"] for line in w.lines()] == ["client_abort"]
 
     play(story())
 

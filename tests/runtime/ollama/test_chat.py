@@ -277,6 +277,8 @@ def test_a_client_that_leaves_ends_ollamas_work(world: Make, play: Play, daemon:
             await anext(stream)
             await stream.close()
             await w.until(lambda: "chat cancelled" in daemon.noted())
+            await w.until(lambda: not w.proxy.active)
+            assert [line["outcome"] for line in w.lines()] == ["client_abort"]
 
     play(story())
 

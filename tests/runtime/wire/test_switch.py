@@ -56,8 +56,8 @@ def test_every_way_to_write_a_loopback_address_can_be_listened_on(host: str) -> 
         sock = listen(host, 0)
     except OSError as error:
         pytest.skip(f"this machine has no {host}: {error}")
-    with sock, socket.create_connection(sock.getsockname()[:2], 5):
-        pass
+    with sock, socket.create_connection(sock.getsockname()[:2], 5) as client:
+        assert client.getpeername()[1] == sock.getsockname()[1]
 
 
 def test_a_port_that_is_taken_is_an_error(free_ports: Callable[[int], tuple[int, ...]]) -> None:
