@@ -266,8 +266,10 @@ def _place_ask(state: State, seq: int, turn: Turn) -> None:
         _give_anyway(state, asking)
         return
     choice = _choose(state, asking, turn.reserved)
-    if choice is None:
+    if choice is None and asking.chosen:  # these GPUs cannot be cleared any more; others may do
         asking.chosen = ()
+        choice = _choose(state, asking, turn.reserved)
+    if choice is None:
         choice = _choose(state, asking, {}) if turn.reserved else None
         if choice is not None:
             _mark(state, choice[1], asking.seq)
@@ -280,8 +282,14 @@ def _place_ask(state: State, seq: int, turn: Turn) -> None:
         if _clear(state, found, f"room for a lease of {asking.ask.owner}", asking.seq):
             asking.chosen = gpus
             if asking.ask.exclusive:
-                asking.evicted = (*asking.evicted, *(name for name, _ in found.leave if name not in asking.evicted))
+                asking.evicted += _newly_gone(state, asking, found)
         _reserve(state, turn, need)
+
+
+def _newly_gone(state: State, asking: Asking, found: Plan) -> tuple[str, ...]:
+    """Who of a plan goes for this ask from now. One that has to wait for another's stop may still never have to."""
+    leaving = (name for name, _ in found.leave if state.slots[name].residency in ("stopping", "sleeping"))
+    return tuple(name for name in leaving if name not in asking.evicted)
 
 
 def _ask_need(asking: Asking, gpus: tuple[int, ...]) -> Need:

@@ -80,15 +80,24 @@ def _claim(state: State, holder: str, gpu: int) -> int:
 def own_bounds(state: State, slot: Slot) -> dict[int, int]:
     """Before an orderly stop: what is in use now less what this model is known to use, and an eighth of that as slack.
 
-    Only where nobody can have grown unseen: nobody moved since that reading, and there is no lease on the GPU.
+    Only where nobody can have grown unseen: nobody moved since that reading, and there is no lease on the GPU. And only
+    where all that is known to be there is in the reading: who died unnoticed, perhaps this model, is not in it any more.
     """
     bounds = {}
     for gpu, own in slot.own_mib.items() if slot.residency == "ready" else ():
         book = state.gpus[gpu]
         if book.reading is not None and book.calm and not book.closed(state.now):
             slack = max(state.machine.tolerance_mib, own // 8)
-            bounds[gpu] = max(0, book.reading.used_mib - own) + slack
+            known = sum(_known(state, name, gpu) for name in book.claims)
+            if book.reading.used_mib + slack >= known:
+                bounds[gpu] = max(0, book.reading.used_mib - own) + slack
     return bounds
+
+
+def _known(state: State, holder: str, gpu: int) -> int:
+    """What a model that is up was seen to use there."""
+    slot = state.slots.get(holder)
+    return slot.own_mib.get(gpu, 0) if slot is not None and slot.residency == "ready" else 0
 
 
 def joined(state: State, holder: str, gpu: int, mib: int) -> None:

@@ -28,11 +28,13 @@ from imageworks.runtime.events import (
     Start,
     StartFailed,
     Stop,
+    StopFailed,
     Stopped,
     Unload,
     Unsaved,
 )
 from imageworks.runtime.leases import LeaseAsk
+from imageworks.runtime.lives import STOP_FAILURES
 from imageworks.runtime.residency import Machine, Spec
 from imageworks.runtime.scheduler import State, initial, step
 
@@ -165,3 +167,34 @@ def test_who_waits_for_what_a_kept_model_of_the_new_plan_leaves_no_room_for_goes
     assert [(refused.request, refused.code) for refused in of(effects, Refuse)] == [("r", "cannot_be_loaded")]
     served = tell(state, (3.0, Finish("busy", ok=True)))
     assert [grant.request for grant in of(served, Grant)] == ["s"]
+
+
+def test_memory_that_was_back_before_the_stop_is_not_waited_for_for_ever() -> None:
+    """The model died, a reading showed it, and it was to go for another before its death was noticed."""
+    state = initial(replace(machine(model("a", 4_000), model("b", 2_000), model("c", 6_000)), measured=True))
+    reading = {"empty": 0, "a": 3_700, "both": 5_600, "b": 1_900}
+
+    def look(now: float, what: str) -> tuple[float, Event]:
+        return now, Measured({0: Reading(12_000, reading[what])})
+
+    tell(state, look(0.0, "empty"), (0.0, Adopt({})), (1.0, Arrive("one", ("a",), FAR)), (2.0, Ready("a")))
+    tell(state, look(3.0, "a"), (3.0, Finish("one", ok=True)), (4.0, Arrive("two", ("b",), FAR)), (5.0, Ready("b")))
+    tell(state, look(6.0, "both"))
+    assert of(tell(state, look(7.0, "b"), (7.1, Arrive("three", ("c",), FAR))), Stop) == [Stop("a")]
+    tell(state, (7.2, Stopped("a")), look(8.0, "b"))
+    assert state.slots["a"].residency == "stopped"
+
+
+def test_only_who_went_for_an_exclusive_lease_comes_back_after_it() -> None:
+    """Two were to go, one after the other; the first did not end, so another GPU was taken, and the second never went."""
+    state = initial(machine(model("a", 5_000), model("b", 4_000), gpus=2))
+    other = LeaseAsk("q0", "owner", 9_000, gpus=(1,))
+    held = of(tell(state, (0.0, Adopt({"a": "ready", "b": "ready"})), (0.0, Acquire("c0", other, FAR))), LeaseGranted)[
+        0
+    ]
+    alone = LeaseAsk("q", "owner", 9_000, exclusive=True)
+    assert [stop.model for stop in of(tell(state, (1.0, Acquire("c", alone, FAR))), Stop)] == ["a"]
+    tell(state, (2.0, Release("r", held.lease.id, held.lease.token)))
+    given = of(tell(state, *((3.0 + number, StopFailed("a", "busy")) for number in range(STOP_FAILURES))), LeaseGranted)
+    assert state.slots["a"].residency == "quarantined"
+    assert [(set(grant.lease.tokens), grant.lease.restore) for grant in given] == [({1}, ("a",))]

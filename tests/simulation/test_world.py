@@ -47,6 +47,8 @@ def test_bytes_that_nobody_waits_for_any_more_are_a_strangers_who_hides_others_w
         pytest.param(351111, id="a program that is swept never stops, and the scheduler hears nothing"),
         pytest.param(407534, id="the noise of two readings hides what a sleeping model left"),
         pytest.param(499886, id="bytes that were pardoned come back and hide as many of another"),
+        pytest.param(636735, id="a model that was to go for a lease and never did is not brought back after it"),
+        pytest.param(784228, id="a model dies, a reading shows it, and it is stopped before its death is noticed"),
     ],
 )
 def test_what_the_long_run_found_stays_clean(seed: int) -> None:
