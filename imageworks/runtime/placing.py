@@ -33,14 +33,14 @@ Candidate = tuple[Key, str, str | None, bool]
 
 @dataclass(slots=True)
 class Turn:
-    """One look: what is reserved so far, and for each lane the plan of the first who waits for others to go.
+    """One look: what is reserved so far, and for each lane the plan and need of the first who waits for others to go.
 
     `barred` are models that do not come up beside one that waits already.
     """
 
     reserved: dict[int, int] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
-    plans: dict[tuple[tuple[int, ...], str | None], Plan] = field(default_factory=dict)
+    plans: dict[tuple[tuple[int, ...], str | None], tuple[Plan, Need]] = field(default_factory=dict)
 
 
 def settle(state: State) -> None:
@@ -142,10 +142,10 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
     before = turn.plans.get(lane)
     if before is not None and not need.never_with:
         # somebody of its lane waits already: it gets what is left, and the same models are in its way
-        found: Plan | None = FITS if fits(state, need, turn.reserved) else before
+        found: Plan | None = FITS if fits(state, need, turn.reserved) else before[0]
     else:
         found = plan(state, need, turn.reserved)
-    if found is FITS and not moving and (lease is None or _seen_free(state, slot)):
+    if found is FITS and not moving and (lease is None or _seen_free(state, slot, lease)):
         _come_up(state, slot, lease, "a request waits")
     elif found is FITS and not moving:
         _reserve(state, turn, need)  # until the lease's holder uses less
@@ -153,18 +153,32 @@ def _place_model(state: State, slot: Slot, lease: str | None, turn: Turn) -> Non
         _wait_behind(state, slot, lease, need, turn)
     else:
         if before is None:
-            turn.plans[lane] = found
+            turn.plans[lane] = found, need
             _clear(state, found, f"room for `{slot.spec.id}`", _age(state, slot, lease), may=not moving)
         else:
-            _mark(state, found, _age(state, slot, lease))
+            _mark(state, _in_its_way(state, need, *before), _age(state, slot, lease))
         _reserve(state, turn, need)
 
 
-def _seen_free(state: State, slot: Slot) -> bool:
-    """Is there room for all that it will use? In the books it takes what the lease has; there others may use that still."""
+def _in_its_way(state: State, need: Need, first: Plan, firsts: Need) -> Plan:
+    """Who has to go before this need is met: for one that is larger than the lane's first, others as well."""
+    if all(amount <= firsts.pools.get(pool, 0) for pool, amount in need.pools.items()):
+        return first
+    own = plan(state, need, {})
+    return first if own is None or not own.leave else own
+
+
+def _seen_free(state: State, slot: Slot, lease: str) -> bool:
+    """Is there room for all that it will use? In the books it takes what the lease has; there others may use that still.
+
+    After a restart more may have been found on a GPU than fits, or somebody in an exclusive lease's: these go first.
+    """
     for gpu, mib in slot.spec.gpu_mib.items():
-        free = state.gpus[gpu].unused()
+        book = state.gpus[gpu]
+        free = book.unused()
         if free is not None and mib - slot.held.get(gpu, 0) > free:
+            return False
+        if book.claimed_mib > book.budget_mib or (book.exclusive == lease and len(book.claims) > 1):
             return False
     return True
 

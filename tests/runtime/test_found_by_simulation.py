@@ -33,7 +33,7 @@ from imageworks.runtime.events import (
     Unload,
     Unsaved,
 )
-from imageworks.runtime.leases import LeaseAsk
+from imageworks.runtime.leases import Lease, LeaseAsk
 from imageworks.runtime.lives import STOP_FAILURES
 from imageworks.runtime.residency import Machine, Spec
 from imageworks.runtime.scheduler import State, initial, step
@@ -198,3 +198,30 @@ def test_only_who_went_for_an_exclusive_lease_comes_back_after_it() -> None:
     given = of(tell(state, *((3.0 + number, StopFailed("a", "busy")) for number in range(STOP_FAILURES))), LeaseGranted)
     assert state.slots["a"].residency == "quarantined"
     assert [(set(grant.lease.tokens), grant.lease.restore) for grant in given] == [({1}, ("a",))]
+
+
+def test_who_needs_more_than_the_first_of_its_lane_is_passed_no_more_often_than_others() -> None:
+    """Only the large one needs the small one's memory; that the first waits for somebody else must not hide this."""
+    first, large = model("first", 3_600), model("large", 9_500)
+    state = initial(machine(first, large, model("up", 6_500), replace(model("small", 1_000), concurrency=4)))
+    tell(state, (0.0, Adopt({"up": "ready", "small": "ready"})))
+    tell(state, (0.0, Arrive("x", ("up",), FAR)), (0.0, Arrive("y", ("small",), FAR)))
+    tell(state, (1.0, Arrive("r0", ("first",), FAR)), (1.0, Arrive("r1", ("large",), FAR)))
+    passed = 0
+    for number in range(40):
+        given = tell(state, (2.0 + number, Arrive(f"n{number}", ("small",), FAR)))
+        passed += bool(of(given, Grant))
+        if given:
+            tell(state, (2.5 + number, Finish(f"n{number}", ok=True)))
+    assert 0 < passed <= state.machine.max_overtakes + 4
+
+
+def test_nothing_starts_in_an_exclusive_lease_that_was_found_beside_a_model_until_that_is_gone() -> None:
+    ask = LeaseAsk("q", "owner", 6_000, gpus=(0,), exclusive=True)
+    lease = Lease("lease-0-1", ask, "active", {0: 1}, {0: "GPU-0"}, FAR)
+    wide = replace(model("beside", 3_000), gpu_mib={0: 3_000, 1: 3_000})  # so it cannot live inside that lease
+    state = initial(machine(wide, model("inner", 1_000), gpus=2))
+    inside = Arrive("r", ("inner",), FAR, 0, "lease-0-1", 1)
+    assert not of(tell(state, (0.0, Adopt({"beside": "ready"}, leases=(lease,))), (1.0, inside)), Start)
+    begun = tell(state, (2.0, Unload("beside")), (3.0, Stopped("beside")))
+    assert [start.model for start in of(begun, Start)] == ["inner"]

@@ -49,6 +49,8 @@ def test_bytes_that_nobody_waits_for_any_more_are_a_strangers_who_hides_others_w
         pytest.param(499886, id="bytes that were pardoned come back and hide as many of another"),
         pytest.param(636735, id="a model that was to go for a lease and never did is not brought back after it"),
         pytest.param(784228, id="a model dies, a reading shows it, and it is stopped before its death is noticed"),
+        pytest.param(881687, id="the first of a lane needs less than another, whose way is blocked by one more"),
+        pytest.param(900861, id="a model starts in an exclusive lease that was found beside another model"),
     ],
 )
 def test_what_the_long_run_found_stays_clean(seed: int) -> None:
