@@ -47,6 +47,17 @@ def test_the_hash_covers_the_scheduler_and_the_checkers(long_run: ModuleType) ->
     assert long_run.compiled_simulator.digest(files) != long_run.compiled_simulator.digest(files[1:])
 
 
+def ranges(chunks: list[tuple[int, int]]) -> str:
+    """Chunks of seeds, those that adjoin made one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(chunks):
+        if joined and joined[-1][1] + 1 == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return ", ".join(f"{first}-{last}" for first, last in joined)
+
+
 def test_the_page_shows_what_was_played() -> None:
     """One row of docs/reliability.md for each state of the sources that a run was played with."""
     results, page = ROOT / "docs" / "simulation-results.jsonl", (ROOT / "docs" / "reliability.md").read_text("utf-8")
@@ -55,6 +66,6 @@ def test_the_page_shows_what_was_played() -> None:
         chunks = [line for line in lines if line["sources"] == sources]
         played = sum(chunk["last_seed"] + 1 - chunk["first_seed"] for chunk in chunks)
         events, found = (sum(chunk[name] for chunk in chunks) for name in ("events", "violations"))
-        first, last = min(chunk["first_seed"] for chunk in chunks), max(chunk["last_seed"] for chunk in chunks)
-        row = f"| `{chunks[-1]['commit']}` | {first}-{last} | {played:,} | {events:,} | {found} |"
+        seeds = ranges([(chunk["first_seed"], chunk["last_seed"]) for chunk in chunks])
+        row = f"| `{chunks[-1]['commit']}` | {seeds} | {played:,} | {events:,} | {found} |"
         assert row in page, row
