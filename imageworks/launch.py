@@ -25,6 +25,9 @@ EXIT_CONFIG = 78
 EXIT_CANNOT_RUN = 126
 EXIT_NOT_FOUND = 127
 _USAGE = "usage: python -m imageworks.launch [--print] SPEC.json"
+READABLE_ENVIRONMENT = {"SPT_NOENV": "1"}
+"""setproctitle, which vLLM's workers use, writes a new title over what /proc/PID/environ shows, unless it is told not to;
+by that we know again whose a process is that lost its parents."""
 _PR_SET_PDEATHSIG = 1
 _SIGTERM = 15
 
@@ -107,7 +110,7 @@ def resolve(spec_file: Path, environ: Mapping[str, str]) -> Command:
         env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         env |= {"CUDA_VISIBLE_DEVICES": visible_devices(spec.devices, _devices(stack), spec_file.parent.parent.name)}
         # who this process belongs to: `imageworks down` finds what outlived a killed supervisor by it
-        env |= {"IMAGEWORKS_STACK": tokens["stack"], "IMAGEWORKS_PROGRAM": spec.program}
+        env |= {"IMAGEWORKS_STACK": tokens["stack"], "IMAGEWORKS_PROGRAM": spec.program, **READABLE_ENVIRONMENT}
         inherited = passed(environ, spec.pass_env)
         needs = tuple(contract.Need(contract.expand(need.path, tokens), need.hint) for need in spec.needs)
         return Command(

@@ -21,6 +21,7 @@ from typing import Any
 
 from imageworks.commands.console import fail, say
 from imageworks.commands.lease_client import CALL_S, Answer, Proxy, UnreachableError
+from imageworks.launch import READABLE_ENVIRONMENT
 from imageworks.runtime import processes
 from imageworks.runtime.leases import Holder
 from imageworks.runtime.processes import LEASE_MARK
@@ -96,6 +97,7 @@ def held_by(proxy: Proxy, lease: Mapping[str, Any]) -> Held:
         LEASE_MARK: str(lease["lease_id"]),
         "IMAGEWORKS_LEASE_TOKEN": f"{lease['lease_id']}:{lease['token']}",
         "IMAGEWORKS_URL": proxy.url,
+        **READABLE_ENVIRONMENT,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(uuids if by_uuid else map(str, lease["slots"])),
     }

@@ -35,6 +35,7 @@ DERIVED_ENV = {
     "CUDA_DEVICE_ORDER": "the plan counts GPUs in the order of their bus",
     "IMAGEWORKS_STACK": "the launcher sets it, to know its programs again",
     "IMAGEWORKS_PROGRAM": "the launcher sets it, to know its programs again",
+    "SPT_NOENV": "the launcher sets it, to know its programs again by their environment",
 }
 WHY = {
     ("vllm", "mmproj"): "vLLM reads the vision tower from the model folder",

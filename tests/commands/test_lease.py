@@ -143,7 +143,7 @@ def test_the_command_runs_under_the_lease_and_its_code_is_ours(desk: Desk, lease
     process = lease(
         *run(
             "import os, sys",
-            "print({k: v for k, v in os.environ.items() if k.startswith(('IMAGEWORKS_LEASE', 'CUDA', 'IMAGEWORKS_URL'))})",
+            "print({k: v for k, v in os.environ.items() if k.startswith(('IMAGEWORKS_LEASE', 'CUDA', 'IMAGEWORKS_URL', 'SPT'))})",
             "sys.exit(7)",
         )
     )
@@ -154,6 +154,7 @@ def test_the_command_runs_under_the_lease_and_its_code_is_ours(desk: Desk, lease
         "IMAGEWORKS_LEASE_TOKEN": "l1:41",
         "IMAGEWORKS_URL": desk.url,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "SPT_NOENV": "1",
         "CUDA_VISIBLE_DEVICES": "GPU-a",
     }
     asked = desk.next("lease")

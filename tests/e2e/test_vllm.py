@@ -19,6 +19,8 @@ from typing import Any
 import openai
 import pytest
 
+from imageworks.runtime import processes
+
 from .conftest import StackFolder, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,11 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not VLLM.is_file(), reason="no vLLM here: IMAGEWORKS_VLLM=1 ./scripts/test installs one"),
 ]
+
+
+def program(pid: int) -> str:
+    """As the launcher says it; nothing when it has ended meanwhile."""
+    return processes.environment(pid).get("IMAGEWORKS_PROGRAM", "")
 
 
 class VllmStack(StackFolder):
@@ -66,20 +73,11 @@ proxy: {{bind: "127.0.0.1:{self.port}"}}
         }
         return super().environ() | own
 
-    def engines(self) -> list[int]:
-        """Every process of vLLM that was started for this stack, by pid."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and entry.name != str(os.getpid()):
-                try:
-                    words, environ = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-                except OSError:
-                    continue
-                if f"IMAGEWORKS_STACK={self.folder}".encode() in environ and (
-                    str(VLLM).encode() in words or b"VLLM::" in words or str(PYTHON.resolve()).encode() in words
-                ):
-                    found.append(int(entry.name))
-        return sorted(found)
+    def engines(self) -> dict[int, int]:
+        """Every process of an engine of this stack and its parent, by pid."""
+        found = processes.marked({"IMAGEWORKS_STACK": str(self.folder)})
+        looked = [processes.look(holder.pid) for holder in found if "model-" in program(holder.pid)]
+        return {process.pid: process.parent for process in looked if process}
 
     def metric(self, name: str) -> float:
         """A gauge of the first model's engine, asked without the proxy."""
@@ -113,7 +111,7 @@ def vllm(
         yield made
     finally:
         made.run("down")
-    assert made.engines() == []
+    assert not made.engines()
     eventually(lambda: not made.processes(), "every process of the stack is gone")
 
 
@@ -134,7 +132,13 @@ TOOL: Any = {
 
 
 def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
-    ask: dict[str, Any] = {"model": "one", "messages": SAY, "max_tokens": 24, "temperature": 0}
+    ask: dict[str, Any] = {
+        "model": "one",
+        "messages": SAY,
+        "max_tokens": 24,
+        "temperature": 0,
+        "extra_body": {"ignore_eos": True},
+    }
     whole = client.chat.completions.create(**ask)
     assert whole.model == "one"
     assert whole.choices[0].message.content
@@ -180,20 +184,19 @@ def test_a_killed_process_leaves_no_other_and_the_model_comes_back(
     """vllm#55510: an engine core that lives on without its server keeps the card."""
     client.chat.completions.create(model="one", messages=SAY, max_tokens=2)
     before = vllm.engines()
-    assert len(before) >= 2  # the API server, the engine core, and what Python's multiprocessing needs
-    server = min(before)
-    core = next(p for p in before if b"EngineCore" in Path(f"/proc/{p}/cmdline").read_bytes())
-    assert server != core
-    os.kill(server if which == "server" else core, signal.SIGKILL)
-    eventually(lambda: (server if which == "server" else core) not in vllm.engines(), "it is dead")
-    eventually(lambda: not set(before) & set(vllm.engines()), "nothing of the old engine lives", 60)
+    (server,) = (pid for pid, parent in before.items() if parent not in before)
+    core = max(pid for pid, parent in before.items() if parent == server)  # the other is multiprocessing's own
+    killed = server if which == "server" else core
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: killed not in vllm.engines(), "it is dead")
+    eventually(lambda: not before.keys() & vllm.engines().keys(), "nothing of the old engine lives", 60)
     assert client.chat.completions.create(model="one", messages=SAY, max_tokens=2).choices
-    assert not set(before) & set(vllm.engines())
+    assert not before.keys() & vllm.engines().keys()
 
 
 def test_another_model_gets_the_card_when_the_first_is_gone(vllm: VllmStack, client: openai.OpenAI) -> None:
     client.chat.completions.create(model="one", messages=SAY, max_tokens=2)
-    before = set(vllm.engines())
+    before = vllm.engines()
     assert client.chat.completions.create(model="two", messages=SAY, max_tokens=2).model == "two"
-    assert not before & set(vllm.engines())
+    assert not before.keys() & vllm.engines().keys()
     assert (vllm.state("one"), vllm.state("two")) == ("stopped", "ready")

@@ -41,7 +41,22 @@ def test_nothing_of_the_environment_gets_through_but_what_the_spec_names(stage: 
         "CUDA_VISIBLE_DEVICES": "",
         "IMAGEWORKS_STACK": str(stage.folder),
         "IMAGEWORKS_PROGRAM": "model-tiny",
+        "SPT_NOENV": "1",
     }
+
+
+def test_a_program_that_writes_a_title_of_its_own_is_known_again_by_its_environment(stage: Stage) -> None:
+    """As vLLM's workers do; without SPT_NOENV the title stands where /proc shows the environment."""
+    script = stage.folder / "title.py"
+    script.write_text(
+        "import json, setproctitle\n"
+        "setproctitle.setproctitle('VLLM::EngineCore')\n"
+        "print(json.dumps([open(f'/proc/self/{name}').read().split(chr(0)) for name in ('cmdline', 'environ')]))\n"
+    )
+    done = stage.launch(stage.write(argv=("{python}", str(script))))
+    command, environ = json.loads(done.stdout)
+    assert command[0] == "VLLM::EngineCore"
+    assert "IMAGEWORKS_PROGRAM=model-tiny" in environ
 
 
 def test_path_tokens_are_resolved_and_literal_words_stay(stage: Stage) -> None:
