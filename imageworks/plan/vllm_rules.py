@@ -1,8 +1,8 @@
 """What a stack says to vLLM, compared with what that vLLM version takes.
 
-Owns IW501 (a flag that does not work), IW502 (a flag that is derived) and IW504 (a version without a table). Flags
-are compared by the name that vLLM reads them as, so no spelling slips past. What a value must look like is in
-`vllm_values`, what networks there are in `vllm_networks`.
+Owns IW501 (a flag that does not work), IW502 (a flag that is derived), IW504 (a version without a table) and IW505 (calls
+of tools that nobody reads). Flags are compared by the name that vLLM reads them as, so no spelling slips past. What a value
+must look like is in `vllm_values`, what networks there are in `vllm_networks`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ REFUSED = {
     "data-parallel-multi-port-external-lb": "it needs data-parallel-size, which is derived",
     **dict.fromkeys(("uds", "grpc", "grpc-port", "headless", "ssl-certfile", "ssl-keyfile"), _UNREACHABLE),
 }
-NEEDS = {"enable-auto-tool-choice": "tool-call-parser", "enable-log-outputs": "enable-log-requests"}
+CALLS = "enable-auto-tool-choice"
+NEEDS = {CALLS: "tool-call-parser", "enable-log-outputs": "enable-log-requests"}
 """Flag -> the one without which vLLM stops at start (`validate_parsed_serve_args`)."""
 APART = {"enable-per-request-metrics": "disable-log-stats"}
 """Two that vLLM refuses together (`validate_parsed_serve_args`)."""
@@ -70,6 +71,7 @@ def check_stack(loaded: Loaded, facts: Mapping[str, Facts]) -> Iterator[Diagnost
         if item.model.backend == "vllm":
             yield from check(loaded, item, known, images_max(loaded.stack, item)[0])
             yield from vllm_networks.check(loaded, item, known)
+            yield from _untold(loaded, item, known)
 
 
 def _unknown_version(loaded: Loaded, version: str) -> Diagnostic:
@@ -280,6 +282,25 @@ def _no_such_word(
         Severity.ERROR if plugin else Severity.WARNING,
         notes=(f"one of: {' '.join(flag.known)}{way}",),
         fixes=(fix,) if fix else (),
+    )
+
+
+def _untold(loaded: Loaded, facts: Facts, known: VllmTable) -> Iterator[Diagnostic]:
+    """IW505: the model is said to call tools, vLLM is not told to let it."""
+    told = any(
+        value is not False and (flag := known.find(name)) and flag.name == CALLS
+        for name, value in facts.model.vllm.items()
+    )
+    if "tools" not in facts.capabilities or told:
+        return
+    place = loaded.value("models", facts.id, "capabilities") or loaded.key("models", facts.id)
+    yield Diagnostic(
+        "IW505",
+        f"{facts.id} calls tools, but vLLM is not told how to read its calls",
+        Label(place, f"vLLM answers 400 to a request with tools unless {CALLS} is on") if place else None,
+        Severity.WARNING,
+        notes=(f"parsers of vLLM {known.version}: {' '.join(known.flags[NEEDS[CALLS]].known)}",),
+        fixes=(Fix(f"vllm: {{{CALLS}: true, {NEEDS[CALLS]}: …}}, as the model's own page says; or leave out `tools`"),),
     )
 
 

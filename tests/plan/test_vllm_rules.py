@@ -177,6 +177,17 @@ def test_a_value_below_the_least_is_refused(findings: Findings) -> None:
     assert findings(stack("sse-keep-alive-interval: 0")) == ()
 
 
+def test_a_model_that_calls_tools_needs_a_parser_for_them(findings: Findings) -> None:
+    tools = "    capabilities: [chat, tools]\n"
+    for flags in ((), ("enable-auto-tool-choice: false",), ("tool-call-parser: hermes",)):
+        (found,) = findings(stack(*flags, backend=tools))
+        assert (found.code, found.severity, place(found)) == ("IW505", Severity.WARNING, (9, 19))
+    for spelt in ("enable-auto-tool-choice", "enable_auto_tool_choice"):
+        codes = {item.code for item in findings(stack(f"{spelt}: true", "tool-call-parser: hermes", backend=tools))}
+        assert "IW505" not in codes
+    assert findings(stack(backend="    capabilities: [chat]\n")) == ()
+
+
 def test_a_parser_of_a_plugin_is_believed(findings: Findings) -> None:
     assert findings(stack("tool-call-parser: mine", "tool-parser-plugin: mine.py")) == ()
     (alone,) = findings(stack("tool-call-parser: mine"))
@@ -306,6 +317,7 @@ CASES = {
     "value": stack("max-num-batched-tokens: lots"),
     "twins": stack("tool-server: a", "tool_server: b"),
     "needs": stack("enable-auto-tool-choice: true"),
+    "tools": stack(backend="    capabilities: [chat, tools]\n"),
     "derived": stack("limit-mm-per-prompt: {image: 4}"),
     "plugin": stack("tool-call-parser: elephant"),
     "version": stack() + "backends:\n  vllm: {version: 0.30.0}\n",

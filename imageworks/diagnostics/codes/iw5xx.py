@@ -42,6 +42,14 @@ CODES: Mapping[str, Code] = {
         'backends: {vllm: {version: "0.30.0"}}',
         'backends: {vllm: {version: "0.32.0"}}',
     ),
+    "IW505": Code(
+        "calls of tools that vLLM is not told to read",
+        (
+            "A model with the capability tools gets requests with tools. vLLM answers each with 400, unless it was started with enable-auto-tool-choice and the tool-call-parser of this family of models: the text of a call differs from family to family, and the model's own page names its parser.",
+        ),
+        "capabilities: [chat, tools]",
+        "capabilities: [chat, tools]\nvllm: {enable-auto-tool-choice: true, tool-call-parser: hermes}",
+    ),
     "IW510": Code(
         "an environment variable that is derived",
         (
