@@ -5,8 +5,9 @@ other, all on loopback. Every round runs each case on every target one after the
 machine disturbs all alike; ratios are taken within a round, then the median. HAProxy and nginx run when they are
 installed; `naive` is thirty lines of aiohttp. Leases, telemetry and routing are on, as always.
 
-`python benchmarks/proxy_bench.py [--rounds 5] [--write]`: --write puts the table into docs/performance.md. Exits 1 when a
-goal is missed.
+`python benchmarks/proxy_bench.py [--rounds 5] [--write]`: --write puts the tables into docs/performance.md. LiteLLM and
+vllm-router take part where `--litellm` and `--vllm-router` name their programs (PyPI: `litellm[proxy]`, `vllm-router`, each
+in an environment of its own). Exits 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -52,13 +53,27 @@ GOALS: Mapping[str, tuple[str, float]] = {
 }
 
 
+RATES: Mapping[str, float] = {"vllm-router": 2, "LiteLLM": 300, "llama-swap": 8}
+"""How many times their requests per second ours are to be, short answers at C=64."""
+RATED = "short, C=64"
+LLAMA_SWAP_OF_NAIVE = 0.70
+"""llama-swap is in no package index: its rate by the naive proxy's, measured elsewhere (0bdb3720, Go 1.27.3)."""
+LITELLM = """model_list:
+  - {model_name: bench, litellm_params: {model: openai/bench, api_base: "http://127.0.0.1:@MOCK@/v1", api_key: none}}
+litellm_settings: {telemetry: false, request_timeout: 600}
+general_settings: {dangerously_permit_weak_or_unset_master_key: true}
+"""
+
+
 @dataclass(frozen=True)
 class Target:
-    """One proxy. `command` None: straight to the mock engine."""
+    """One proxy. `command` None: straight to the mock engine. `peer`: takes part in RATED only, `slower` times as long."""
 
     name: str
     port: int
     command: Sequence[str] | None
+    peer: bool = False
+    slower: float = 1
 
 
 def compiled(name: str, folder: Path) -> Path:
@@ -82,6 +97,22 @@ def configured(name: str, folder: Path, port: int, engine: int) -> Path:
     text = (HERE / name).read_text()
     path.write_text(text.replace("@PORT@", str(port)).replace("@MOCK@", str(engine)).replace("@FOLDER@", str(folder)))
     return path
+
+
+def peers(folder: Path, engine: int, programs: Mapping[str, str]) -> list[Target]:
+    first, second, third = free_ports(3)
+    found = []
+    if program := programs["LiteLLM"]:
+        file = folder / "litellm.yaml"
+        file.write_text(LITELLM.replace("@MOCK@", str(engine)))
+        quiet = ("LITELLM_MODE=PRODUCTION", "LITELLM_LOG=ERROR", "LITELLM_LOCAL_MODEL_COST_MAP=True")
+        command = ["env", *quiet, program, "--config", str(file), "--host", "127.0.0.1", "--port", str(first), "--num_workers", "1"]  # fmt: skip
+        found.append(Target("LiteLLM", first, command, peer=True, slower=5))
+    if program := programs["vllm-router"]:
+        own = ["--host", "127.0.0.1", "--port", str(second), "--prometheus-port", str(third), "--log-level", "error"]
+        command = [program, *own, "--worker-urls", f"http://127.0.0.1:{engine}", "--policy", "round_robin"]
+        found.append(Target("vllm-router", second, command, peer=True))
+    return found
 
 
 def targets(folder: Path, engine: int) -> list[Target]:
@@ -118,7 +149,7 @@ def running(command: Sequence[str | Path], core: int, folder: Path) -> Iterator[
 def first_answer_s(port: int, begin: float) -> float:
     """Seconds from `begin` to the first 200."""
     body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "hi"}]})
-    while time.perf_counter() - begin < 30:
+    while time.perf_counter() - begin < 90:
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
@@ -182,7 +213,9 @@ def measure(generator: Path, target: Target, pid: int | None, arguments: str, se
 Results = dict[tuple[str, str], list[dict[str, Any]]]
 
 
-def run(rounds: int, names: Sequence[str]) -> tuple[Results, dict[str, dict[str, float]], list[str]]:
+def run(
+    rounds: int, names: Sequence[str], programs: Mapping[str, str]
+) -> tuple[Results, dict[str, dict[str, float]], list[str]]:
     results: Results = {}
     starts: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -190,6 +223,7 @@ def run(rounds: int, names: Sequence[str]) -> tuple[Results, dict[str, dict[str,
         mock, generator = compiled("mock", folder), compiled("lg", folder)
         (engine,) = free_ports(1)
         found = [target for target in targets(folder, engine) if not names or target.name in names]
+        found += peers(folder, engine, programs)
         for number in range(rounds):
             with ExitStack() as stack:
                 stack.enter_context(running([mock, str(engine)], 1, folder))
@@ -200,7 +234,7 @@ def run(rounds: int, names: Sequence[str]) -> tuple[Results, dict[str, dict[str,
                     pid = stack.enter_context(running(target.command, 0, folder)) if target.command else None
                     pids[target.name] = pid
                     took = first_answer_s(target.port, begin)
-                    if pid:
+                    if pid and not target.peer:
                         time.sleep(SETTLE_S)
                         facts = starts.setdefault(target.name, {"first answer s": [], "idle MiB": []})
                         facts["first answer s"].append(took)
@@ -208,12 +242,14 @@ def run(rounds: int, names: Sequence[str]) -> tuple[Results, dict[str, dict[str,
                 for place, (case, (arguments, seconds)) in enumerate(CASES.items()):
                     turn = (number + place) % len(found)
                     for target in [*found[turn:], *found[:turn]]:
-                        row = measure(generator, target, pids[target.name], arguments, seconds)
+                        if target.peer and case != RATED:
+                            continue
+                        row = measure(generator, target, pids[target.name], arguments, seconds * target.slower)
                         results.setdefault((target.name, case), []).append(row)
     medians = {
         name: {fact: statistics.median(values) for fact, values in facts.items()} for name, facts in starts.items()
     }
-    return results, medians, [target.name for target in found]
+    return results, medians, [target.name for target in found if not target.peer]
 
 
 def middle(results: Results, name: str, case: str, value: Callable[[dict[str, Any]], float | None]) -> float | None:
@@ -259,7 +295,24 @@ def table(results: Results, starts: Mapping[str, Mapping[str, float]], names: Se
         lines.append(f"| start | {fact} | {' | '.join(cells)} | - | {'≤ 0.6' if fact.endswith('s') else '≤ 60'} |")
     errors = sum(row["errors"] for (name, _), rows in results.items() if name == "imageworks" for row in rows)
     lines += ["", f"Errors through ImageWorks in all cases: {errors}."]
+    if times := rates(results):
+        lines += ["", f"Requests per second, {RATED}, beside proxies that do more than pass bytes on:", ""]
+        lines += ["| proxy | requests/s | CPU µs/request | ours / theirs | goal |", "|---|---|---|---|---|"]
+        for name, least in RATES.items():
+            if name in times:
+                rate = middle(results, name, RATED, lambda row: row["rps"])
+                cost = middle(results, name, RATED, lambda row: row["cpu_us_request"])
+                lines.append(f"| {name} | {shown(rate)} | {shown(cost)} | {times[name]:,.1f} | ≥ {least:g} |")
+        lines += ["", f"llama-swap by way of naive aiohttp, of whose rate it had {LLAMA_SWAP_OF_NAIVE:.2f} elsewhere."]
     return "\n".join(lines)
+
+
+def rates(results: Results) -> dict[str, float]:
+    """How many times the rate of each of RATES ours is."""
+    found = {name: ratio(results, RATED, "rps", "imageworks", name) for name in RATES}
+    if naive := ratio(results, RATED, "rps", "imageworks", "naive aiohttp"):
+        found["llama-swap"] = naive / LLAMA_SWAP_OF_NAIVE
+    return {name: value for name, value in found.items() if value}
 
 
 def machine() -> str:
@@ -288,6 +341,9 @@ def missed(results: Results) -> list[str]:
         value = ratio(results, case, fact, "imageworks", "HAProxy")
         if value is not None and value > limit:
             found.append(f"{case}: {value:.2f} times HAProxy's, the goal is {limit}")
+    for name, value in rates(results).items():
+        if value < RATES[name]:
+            found.append(f"{RATED}: {value:.1f} times the rate of {name}, the goal is {RATES[name]:g}")
     return found
 
 
@@ -295,10 +351,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--targets", default="", help="names, with commas")
+    parser.add_argument("--litellm", default="", help="its program")
+    parser.add_argument("--vllm-router", default="", help="its program")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with this
-    results, starts, names = run(options.rounds, [name for name in options.targets.split(",") if name])
+    results, starts, names = run(
+        options.rounds,
+        [name for name in options.targets.split(",") if name],
+        {"LiteLLM": options.litellm, "vllm-router": options.vllm_router},
+    )
     text = table(results, starts, names, options.rounds)
     print(text)
     if options.write:

@@ -26,10 +26,13 @@ Answer = Callable[[str, tuple[Any, ...]], Awaitable[Any]]
 
 
 class Stand:
-    """A supervisord of one program whose answers a test decides; `calls` are the methods asked."""
+    """A supervisord of one program whose answers a test decides; `calls` are the methods asked.
 
-    def __init__(self, bench: Bench, answer: Answer) -> None:
-        self.bench, self.answer = bench, answer
+    `call_s` is how long the client waits for one of them: short only where there is none.
+    """
+
+    def __init__(self, bench: Bench, answer: Answer, call_s: float = 10.0) -> None:
+        self.bench, self.answer, self._call_s = bench, answer, call_s
         self.calls: list[str] = []
 
     async def __aenter__(self) -> Supervised:
@@ -38,7 +41,7 @@ class Stand:
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(locations.control_socket(self.bench.stack))).start()
-        self._client = Supervisor(locations.control_socket(self.bench.stack), call_s=0.2)
+        self._client = Supervisor(locations.control_socket(self.bench.stack), call_s=self._call_s)
         return Supervised(self._client, self.bench.route("a", 1, stop_timeout_s=1.0))
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,11 +69,11 @@ def test_f71_a_start_without_an_answer_is_settled_by_reading_the_state(bench: Be
 
         async def answer(method: str, _arguments: object) -> Any:
             if method == "startProcess":
-                state[0] = "RUNNING"  # it was done, and the answer comes too late
-                await asyncio.sleep(1)
+                state[0] = "RUNNING"  # it was done, and the answer never comes
+                await asyncio.Event().wait()
             return info(state[0])
 
-        stand = Stand(bench, answer)
+        stand = Stand(bench, answer, call_s=1.5)
         async with stand as program:
             await program.start()
         assert stand.calls == ["getProcessInfo", "startProcess", "getProcessInfo"]
@@ -87,11 +90,11 @@ def test_f71_a_start_that_was_never_done_is_asked_again_and_already_started_is_n
             if method == "startProcess":
                 asked += 1
                 if asked == 1:
-                    await asyncio.sleep(1)
+                    await asyncio.Event().wait()
                 raise xmlrpc.client.Fault(supervisor.ALREADY_STARTED, "ALREADY_STARTED: model-a")
             return info("STOPPED")
 
-        async with Stand(bench, answer) as program:
+        async with Stand(bench, answer, call_s=1.5) as program:
             await program.start()
         assert asked == 2
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from imageworks.runtime.ollama import request
+
+MADE = "imageworks/small-2048"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMMAND = f"ollama create small (FROM {GGUF}); ollama serve; python tests/tools/record_ollama.py http://127.0.0.1:11434 tests/data/recordings"
 HERMES = """{{- if .Tools }}<|im_start|>system
@@ -30,9 +33,7 @@ To call: <tool_call>
 {{ end }}
 {{- range .Messages }}
 {{- if eq .Role "tool" }}<|im_start|>user
-<tool_response>
-{{ .Content }}
-</tool_response><|im_end|>
+Done: {{ .Content }}<|im_end|>
 {{ else }}<|im_start|>{{ .Role }}
 {{ .Content }}
 {{- if .ToolCalls }}{{ range .ToolCalls }}
@@ -53,7 +54,9 @@ THINKER = """{{- range .Messages }}<|im_start|>{{ .Role }}
 MODELS = {"hermes": HERMES, "bare": BARE, "thinker": THINKER}
 
 USER = {"role": "user", "content": "Caption a cat: été 😀."}
-ARGUMENTS = {"text": 'été 😀 "a cat"', "score": 7}
+# One argument each: Ollama keeps those that it finds in a text in a map of Go, whose order changes.
+GIVEN: list[tuple[str, dict[str, Any]]] = [("caption", {"text": 'été 😀 "a cat"'}), ("rate", {"score": 7})]
+ARGUMENTS = GIVEN[0][1]
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -76,39 +79,33 @@ def function(name: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": name, "parameters": schema}}
 
 
-TOOLS = [function("caption", {"text": {"type": "string"}, "score": {"type": "integer"}}), function("rate", {})]
+TOOLS = [function("caption", {"text": {"type": "string"}}), function("rate", {"score": {"type": "integer"}})]
 
 
-def called(*, native: bool) -> list[dict[str, Any]]:
-    """A turn with two calls; only OpenAI's arguments are text."""
-    given: list[tuple[str, dict[str, Any]]] = [("caption", ARGUMENTS), ("rate", {})]
-    calls = [
-        {
-            "id": f"call{i}",
-            **({} if native else {"type": "function"}),
-            "function": {
-                "name": name,
-                "arguments": arguments if native else json.dumps(arguments, ensure_ascii=False),
-            },
-        }
-        for i, (name, arguments) in enumerate(given)
-    ]
-    answers = [
-        {"role": "tool", "content": "ok", "tool_call_id": f"call{i}", **({"tool_name": name} if native else {})}
-        for i, (name, _) in enumerate(given)
-    ]
-    return [USER, {"role": "assistant", "content": "", "tool_calls": calls}, *answers]
+CALLED: list[dict[str, Any]] = [
+    USER,
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": f"call{i}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)},
+            }
+            for i, (name, arguments) in enumerate(GIVEN)
+        ],
+    },
+    *({"role": "tool", "content": "ok", "tool_call_id": f"call{i}"} for i in range(len(GIVEN))),
+]
+THOUGHT: list[dict[str, Any]] = [USER, {"role": "assistant", "content": SAID, "reasoning": THOUGHTS}]
 
 
-def thought(*, native: bool) -> list[dict[str, Any]]:
-    return [USER, {"role": "assistant", "content": SAID, "thinking" if native else "reasoning": THOUGHTS}]
-
-
-def openai(model: str = "small", limit: int = 40, **more: Any) -> dict[str, Any]:
+def openai(model: str = "small", limit: int = 24, **more: Any) -> dict[str, Any]:
     return {"model": model, "max_tokens": limit, "temperature": 0, "messages": [USER], **more}
 
 
-def native(model: str = "small", limit: int = 40, **more: Any) -> dict[str, Any]:
+def native(model: str = "small", limit: int = 24, **more: Any) -> dict[str, Any]:
     options = {"temperature": 0, "num_predict": limit}
     return {"model": model, "messages": [USER], "stream": True, "options": options, **more}
 
@@ -124,7 +121,7 @@ class Ask(NamedTuple):
 
 def expected(content: str, reason: str, *names: str, reasoning: str = "") -> dict[str, Any]:
     """What a client makes of an answer."""
-    given = {"caption": json.dumps(ARGUMENTS, ensure_ascii=False, separators=(",", ":")), "rate": "{}"}
+    given = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in GIVEN}
     calls = [{"name": name, "arguments": given[name]} for name in names]
     return {"content": content, "reasoning": reasoning, "tool_calls": calls, "finish_reason": reason}
 
@@ -138,10 +135,10 @@ SHAPE = {
 }
 FORM = {"type": "json_schema", "json_schema": {"name": "cat", "schema": SHAPE}}
 CALL_FORM = {"type": "json_schema", "json_schema": {"name": "call", "schema": SCHEMA}}
-SHAPED = expected('{ "name": "été 😀", "lives": 9 }', "stop")
-TWO = expected("", "tool_calls", "caption", "rate")
+SHAPED = expected('{\n  "name": "été 😀",\n  "lives": 9\n}', "stop")
+TWO = expected("\n", "tool_calls", "caption", "rate")
 ONE = expected("", "tool_calls", "caption")
-DEEP = expected(SAID, "stop", reasoning=THOUGHTS)
+DEEP = expected(SAID, "stop", reasoning=THOUGHTS + "\n")
 LONG = {"role": "user", "content": "hi " * 9000}
 
 CHAT = "chat/completions"
@@ -149,13 +146,14 @@ OPENAI: dict[str, Ask] = {
     "whole": Ask(CHAT, openai()),
     "stream": Ask(CHAT, openai(**STREAM)),
     "logprobs-stream": Ask(CHAT, openai(limit=12, logprobs=True, top_logprobs=2, **STREAM)),
-    "json-schema": Ask(CHAT, openai(response_format=FORM), expects=SHAPED),
-    "tools": Ask(CHAT, openai("hermes", 120, tools=TOOLS, messages=called(native=False) * 3 + [USER]), expects=TWO),
-    "tools-stream": Ask(CHAT, openai("hermes", 120, tools=TOOLS, messages=called(native=False) * 3 + [USER], **STREAM), expects=TWO),
+    "json-schema": Ask(CHAT, openai(limit=40, response_format=FORM), expects=SHAPED),
+    "json-schema-stream": Ask(CHAT, openai(limit=40, response_format=FORM, **STREAM), expects=SHAPED),
+    "tools": Ask(CHAT, openai("hermes", 120, tools=TOOLS, messages=CALLED * 3 + [USER]), expects=TWO),
+    "tools-stream": Ask(CHAT, openai("hermes", 120, tools=TOOLS, messages=CALLED * 3 + [USER], **STREAM), expects=TWO),
     "bare-tool": Ask(CHAT, openai("bare", 120, tools=TOOLS, response_format=CALL_FORM), expects=ONE),
     "bare-tool-stream": Ask(CHAT, openai("bare", 120, tools=TOOLS, response_format=CALL_FORM, **STREAM), expects=ONE),
-    "reasoning": Ask(CHAT, openai("thinker", messages=thought(native=False) * 3 + [USER]), expects=DEEP),
-    "reasoning-stream": Ask(CHAT, openai("thinker", messages=thought(native=False) * 3 + [USER], **STREAM), expects=DEEP),
+    "reasoning": Ask(CHAT, openai("thinker", messages=THOUGHT * 3 + [USER]), expects=DEEP),
+    "reasoning-stream": Ask(CHAT, openai("thinker", messages=THOUGHT * 3 + [USER], **STREAM), expects=DEEP),
     "completions-stream": Ask("completions", {"model": "small", "prompt": "Été 😀", "max_tokens": 12, "temperature": 0, "stream": True}),
     "messages-stream": Ask("messages", openai(stream=True)),
     "responses-stream": Ask("responses", {"model": "small", "input": "Caption a cat.", "max_output_tokens": 16, "temperature": 0, "stream": True}),
@@ -164,6 +162,8 @@ OPENAI: dict[str, Ask] = {
     "error-type": Ask(CHAT, openai(temperature="hot")),
     "error-tools": Ask(CHAT, openai(tools=TOOLS)),
 }  # fmt: skip
+# Their requests, as the proxy puts them, are asked of Ollama's own API too.
+MAPPED = [name for name, each in OPENAI.items() if each.path == CHAT and name not in ("error-json", "error-type")]
 LOAD = {"model": "small", "stream": False}
 NATIVE: dict[str, Ask] = {
     "root": Ask("/", method="GET"),
@@ -173,25 +173,13 @@ NATIVE: dict[str, Ask] = {
     "models": Ask("/v1/models", method="GET"),
     "show": Ask("/api/show", {"model": "small"}),
     "ps-empty": Ask("/api/ps", method="GET"),
-    "create": Ask("/api/create", {"model": "imageworks/small-2048", "from": "small", "parameters": {"num_ctx": 2048}, "stream": False}),
+    "create": Ask("/api/create", {"model": MADE, "from": "small", "parameters": {"num_ctx": 2048}, "stream": False}),
     "load": Ask("/api/generate", {**LOAD, "keep_alive": -1, "options": {"num_ctx": 4096}}),
     "ps": Ask("/api/ps", method="GET"),
     "generate": Ask("/api/generate", {**LOAD, "prompt": "Été 😀", "options": {"temperature": 0, "num_predict": 8}}),
-    "chat": Ask("/api/chat", native(stream=False)),
-    "chat-stream": Ask("/api/chat", native()),
     "chat-length": Ask("/api/chat", native(limit=4)),
     "chat-logprobs": Ask("/api/chat", native(limit=6, logprobs=True, top_logprobs=2, stream=False)),
-    "chat-logprobs-stream": Ask("/api/chat", native(limit=6, logprobs=True, top_logprobs=2)),
-    "chat-json-schema": Ask("/api/chat", native(format=SHAPE, stream=False), expects=SHAPED),
-    "chat-json-schema-stream": Ask("/api/chat", native(format=SHAPE), expects=SHAPED),
-    "chat-tools": Ask("/api/chat", native("hermes", 120, tools=TOOLS, messages=called(native=True) * 3 + [USER], stream=False), expects=TWO),
-    "chat-tools-stream": Ask("/api/chat", native("hermes", 120, tools=TOOLS, messages=called(native=True) * 3 + [USER]), expects=TWO),
-    "chat-bare-tool": Ask("/api/chat", native("bare", 120, tools=TOOLS, format=SCHEMA, stream=False), expects=ONE),
-    "chat-bare-tool-stream": Ask("/api/chat", native("bare", 120, tools=TOOLS, format=SCHEMA), expects=ONE),
-    "chat-thinking": Ask("/api/chat", native("thinker", messages=thought(native=True) * 3 + [USER], stream=False), expects=DEEP),
-    "chat-thinking-stream": Ask("/api/chat", native("thinker", messages=thought(native=True) * 3 + [USER]), expects=DEEP),
     "chat-unload": Ask("/api/chat", {"model": "thinker", "messages": [], "keep_alive": 0}),
-    "error-model": Ask("/api/chat", native("nobody")),
     "error-no-model": Ask("/api/chat", {"messages": [USER]}),
     "error-json": Ask("/api/chat", b'{"model": "small", "messages": ['),
     "error-no-body": Ask("/api/chat", b""),
@@ -203,7 +191,6 @@ NATIVE: dict[str, Ask] = {
     "error-top-logprobs": Ask("/api/chat", native(top_logprobs=21)),
     "error-image": Ask("/api/chat", native(messages=[{**USER, "images": ["***"]}])),
     "error-cannot-think": Ask("/api/chat", native(think=True)),
-    "error-cannot-call": Ask("/api/chat", native(tools=TOOLS)),
     "error-long": Ask("/api/chat", native(messages=[LONG], truncate=False)),
     "error-long-stream-false": Ask("/api/chat", native(messages=[LONG], truncate=False, stream=False)),
     "strange-field": Ask("/api/chat", native(limit=2, surprise=1, stream=False)),
@@ -211,8 +198,8 @@ NATIVE: dict[str, Ask] = {
     "error-generate-model": Ask("/api/generate", {"model": "nobody"}),
     "error-show-model": Ask("/api/show", {"model": "nobody"}),
     "error-create-no-model": Ask("/api/create", {"from": "small", "stream": False}),
-    "error-create-no-from": Ask("/api/create", {"model": "imageworks/small-2048", "stream": False}),
-    "strange-create": Ask("/api/create", {"model": "imageworks/small-2048", "from": "small", "surprise": 1, "stream": False}),
+    "error-create-no-from": Ask("/api/create", {"model": MADE, "stream": False}),
+    "strange-create": Ask("/api/create", {"model": MADE, "from": "small", "surprise": 1, "stream": False}),
     "error-route": Ask("/api/nothing", method="GET"),
     "error-method": Ask("/api/chat", method="GET"),
     "error-method-ps": Ask("/api/ps", {}),
@@ -225,7 +212,7 @@ WANTED = "a message longer than the context"
 def ask(url: str, method: str, path: str, body: bytes) -> bytes:
     """The whole response as it comes over the wire."""
     where = urlsplit(url)
-    kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method == "POST" else ""
+    kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method in ("POST", "DELETE") else ""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Connection: close\r\n\r\n"
     with socket.create_connection((where.hostname or "127.0.0.1", where.port or 11434), 300) as client:
         client.sendall(head.encode() + body)
@@ -264,16 +251,25 @@ def shown(body: dict[str, Any] | bytes | None) -> Any:
     return body
 
 
+def native_of(each: Ask) -> Ask:
+    """The same as the proxy puts it to Ollama's own API."""
+    return each._replace(path=request.PATH, body=json.loads(request.chat(encoded(each.body))))
+
+
 def record(url: str, folder: Path, build: str) -> None:
     """Record all: what needs nothing loaded comes first."""
     version = json.loads(ask(url, "GET", "/api/version", b"").partition(b"\r\n\r\n")[2])["version"]
+    ask(url, "DELETE", "/api/delete", encoded({"model": MADE}))
     for model in ("small", *MODELS):
         if model in MODELS:
             call(url, "/api/create", {"model": model, "from": "small", "template": MODELS[model], "stream": False})
         gone(url, model)
     meta = {"engine": "Ollama", "version": f"{version}; {build}" if build else version, "recorded": True}
     (folder / "ollama").mkdir(parents=True, exist_ok=True)
-    jobs = [(folder / "ollama" / name, "", each) for name, each in NATIVE.items()]
+    control = dict(NATIVE)
+    last = {name: control.pop(name) for name in ("unload", "unload-again")}
+    mapped = {f"chat-{name}": native_of(OPENAI[name]) for name in MAPPED}
+    jobs = [(folder / "ollama" / name, "", each) for name, each in (control | mapped | last).items()]
     jobs += [(folder / f"ollama-{name}", "/v1/", each) for name, each in OPENAI.items()]
     for place, before, each in jobs:
         place.with_suffix(".http").write_bytes(ask(url, each.method, before + each.path, encoded(each.body)))
