@@ -50,7 +50,7 @@ def replay(bed: Any, name: str, size: int) -> None:
 
 
 def test_each_says_where_it_comes_from() -> None:
-    assert {meta(name)["engine"] for name in NAMES} == {"llama.cpp", "vLLM"}
+    assert {meta(name)["engine"] for name in NAMES} == {"llama.cpp", "Ollama", "vLLM"}
     for name in NAMES:
         found = meta(name)
         assert found["recorded"]
