@@ -1,6 +1,7 @@
 """A stand-in for the Ollama daemon that checks how it is called: argv = port, folder.
 
-After ollama/server/routes.go, api/types.go (fb307609) and docs/api.md. It knows the real routes only and the real fields of
+After ollama/server/routes.go, api/types.go (fb307609) and docs/api.md, and held to the recorded answers of that Ollama by
+tests/runtime/ollama/test_recordings.py. It knows the real routes only and the real fields of
 /api/generate, /api/create and /api/chat only, with their types: anything else is refused and noted in FOLDER/violations,
 also where the real one would not look at it. VRAM is FOLDER/ledger.json (tag -> MiB). A load ends with its
 client (ollama#4427); an unload is answered before the memory is back. FOLDER/knobs.json, read at every request:
@@ -22,6 +23,7 @@ import select
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,9 @@ def misfits(what: str, given: dict[str, Any], known: Mapping[str, tuple[type, ..
 
 
 def chat_misfits(body: dict[str, Any]) -> list[str]:
-    found = misfits("chat", body, CHAT) + misfits("options", body.get("options", {}), OPTIONS)
+    if found := misfits("chat", body, CHAT):
+        return found
+    found = misfits("options", body.get("options", {}), OPTIONS)
     for message in body.get("messages", []):
         found += misfits("message", message, MESSAGE)
         for image in message.get("images", []):
@@ -135,10 +139,15 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         return
 
-    def answer(self, value: object, status: int = 200) -> None:
+    def answer(self, value: object, status: int = 200, allow: str = "") -> None:
         body = (value if isinstance(value, str) else json.dumps(value)).encode()
+        kind = "application/json; charset=utf-8"
+        if isinstance(value, str):
+            kind = "text/plain; charset=utf-8" if status == 200 else "text/plain"
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(value, str) else "application/json; charset=utf-8")
+        if allow:
+            self.send_header("Allow", allow)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -146,12 +155,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
+        text = self.rfile.read(length) or b"{}"
         if read("knobs.json").get("deaf"):
             time.sleep(600)
         if (self.command, self.path) not in ROUTES:
             note("violations", f"{self.command} {self.path}")
-            self.answer("404 page not found", 404)
+            if others := ", ".join(method for method, path in sorted(ROUTES) if path == self.path):
+                self.answer("405 method not allowed", 405, others)
+            else:
+                self.answer("404 page not found", 404)
+            return
+        try:
+            body = json.loads(text)
+        except ValueError:
+            note("violations", f"{self.command} {self.path} is not JSON")
+            self.answer({"error": "unexpected EOF"}, 400)
             return
         name = self.path.removeprefix("/").replace("/", "_")
         getattr(self, name, self.plain)(body)
@@ -187,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def api_show(self, body: dict[str, Any]) -> None:
         known = body.get("model") != "nobody"
-        self.answer({"details": {}} if known else {"error": "model 'nobody' not found"}, 200 if known else 404)
+        self.answer({"details": {}} if known else {"error": "model 'nobody:latest' not found"}, 200 if known else 404)
 
     def api_create(self, body: dict[str, Any]) -> None:
         strange = body.keys() - CREATE
@@ -243,11 +261,15 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.generate(body["model"] if ":" in body["model"] else f"{body['model']}:latest", body)
 
+    def moved(self, body: dict[str, Any], reason: str) -> None:
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self.answer({"model": body["model"], "created_at": at, "response": "", "done": True, "done_reason": reason})
+
     def generate(self, tag: str, body: dict[str, Any]) -> None:
         if body.get("keep_alive") == 0:
             leaving[tag] = int(read("knobs.json").get("lag_looks", 2))
             note("journal", f"unload {tag}")
-            self.answer({"model": tag, "response": "", "done": True, "done_reason": "unload"})
+            self.moved(body, "unload")
             return
         note("journal", f"load {tag} begins {json.dumps(body, sort_keys=True)}")
         until = time.monotonic() + float(read("knobs.json").get("load_s", 0))
@@ -258,7 +280,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         write("ledger.json", read("ledger.json") | {tag: MIB})
         note("journal", f"load {tag} done")
-        self.answer({"model": tag, "response": "", "done": True, "done_reason": "load"})
+        self.moved(body, "load")
 
 
 class Server(ThreadingHTTPServer):

@@ -67,6 +67,16 @@ class _Line(msgspec.Struct):
         return not (message.content or message.thinking or message.tool_calls or self.logprobs)
 
 
+class _Told(msgspec.Struct):
+    message: str
+
+
+class _Wrapped(msgspec.Struct):
+    """llama-server's error."""
+
+    error: _Told
+
+
 class Translation:
     """One answer. `stamp` is its id, `created` seconds since 1970, `usage`: the client wants counts at a stream's end."""
 
@@ -185,9 +195,17 @@ def error(status: int, body: bytes) -> bytes:
         message = msgspec.json.decode(body, type=_Line).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         message = None
-    told = body.decode(errors="replace") if message is None else message
+    told = body.decode(errors="replace") if message is None else _innermost(message)
     kind = _KINDS.get(status, "api_error")
     return msgspec.json.encode({"error": {"message": told, "type": kind, "param": None, "code": None}})
+
+
+def _innermost(message: str) -> str:
+    """What llama-server says, which Ollama passes on as JSON in its own error's text."""
+    try:
+        return msgspec.json.decode(message, type=_Wrapped).error.message
+    except (msgspec.MsgspecError, RecursionError):
+        return message
 
 
 def _read(text: bytes) -> _Line:
@@ -196,7 +214,7 @@ def _read(text: bytes) -> _Line:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise BrokenError(f"this is not Ollama's: {problem}") from None
     if line.error is not None:
-        raise BrokenError(line.error)
+        raise BrokenError(_innermost(line.error))
     return line
 
 
