@@ -91,7 +91,7 @@ class Forwarder:
                 journal.forwarded(route, shaped)
                 if lapsed := not self._drive.current(ticket):
                     raise ConnectionAbortedError("it went while the request was made ready")
-                translation = _translation(job, shaped)
+                translation = _translation(job, shaped, route)
                 response = await self._post(job, route, shaped)
                 sent = True
                 return ticket, Answer(response, route, shaped, self.keys, translation, _tools(job, route))
@@ -137,11 +137,11 @@ def _tools(job: Job, route: Route) -> Tools | None:
     return declared(job.request.fields) if chat and route.tool_calls == "normalise" else None
 
 
-def _translation(job: Job, shaped: Shaped) -> Translation | None:
+def _translation(job: Job, shaped: Shaped, route: Route) -> Translation | None:
     if not shaped.native:
         return None
     usage = wants_usage(shaped.fields)
-    return Translation(f"chatcmpl-{job.id}", int(time.time()), stream=job.request.stream, usage=usage)
+    return Translation(f"chatcmpl-{job.id}", int(time.time()), route.id, stream=job.request.stream, usage=usage)
 
 
 def _payload(shaped: Shaped) -> bytes | AsyncIterator[bytes]:

@@ -52,7 +52,6 @@ class _Logprob(_Token):
 class _Line(msgspec.Struct):
     """api.ChatResponse: a piece of an answer, or a whole one."""
 
-    model: str = ""
     message: _Message = msgspec.field(default_factory=_Message)
     done: bool = False
     done_reason: str = ""
@@ -78,10 +77,13 @@ class _Wrapped(msgspec.Struct):
 
 
 class Translation:
-    """One answer. `stamp` is its id, `created` seconds since 1970, `usage`: the client wants counts at a stream's end."""
+    """One answer. `stamp` is its id, `created` seconds since 1970, `usage`: the client wants counts at a stream's end.
 
-    def __init__(self, stamp: str, created: int, *, stream: bool, usage: bool) -> None:
-        self._stamp, self._created, self._stream, self._usage = stamp, created, stream, usage
+    `model` is its name in the stack, as other engines serve it: Ollama's own is a tag of ours with a context in it.
+    """
+
+    def __init__(self, stamp: str, created: int, model: str, *, stream: bool, usage: bool) -> None:
+        self._stamp, self._created, self._model, self._stream, self._usage = stamp, created, model, stream, usage
         self._held = bytearray()
         self._begun = self._done = False
         self._calls = 0
@@ -135,18 +137,18 @@ class Translation:
             spoken["tool_calls"] = self._tool_calls(said.tool_calls)
         logprobs = _logprobs(line)
         if not said.thinking:
-            yield self._chunk(line, {"delta": {**message, **spoken}, "finish_reason": None, **logprobs})
+            yield self._chunk({"delta": {**message, **spoken}, "finish_reason": None, **logprobs})
             return
         alone = not (said.content or said.tool_calls)
         first = {**message, **(spoken if alone else {}), "reasoning": said.thinking}
-        yield self._chunk(line, {"delta": first, "finish_reason": None, **logprobs})
+        yield self._chunk({"delta": first, "finish_reason": None, **logprobs})
         if not alone:
-            yield self._chunk(line, {"delta": spoken, "finish_reason": None})
+            yield self._chunk({"delta": spoken, "finish_reason": None})
 
     def _ending(self, line: _Line) -> Iterator[Mapping[str, object]]:
-        yield self._chunk(line, {"delta": {}, "finish_reason": self._reason(line)})
+        yield self._chunk({"delta": {}, "finish_reason": self._reason(line)})
         if self._usage:
-            yield {**self._head(line, "chat.completion.chunk"), "choices": [], "usage": _counts(line)}
+            yield {**self._head("chat.completion.chunk"), "choices": [], "usage": _counts(line)}
 
     def _whole(self, line: _Line) -> bytes:
         self._done = line.done
@@ -157,19 +159,19 @@ class Translation:
         if said.tool_calls:
             message["tool_calls"] = self._tool_calls(said.tool_calls)
         choice = {"index": 0, "message": message, "finish_reason": self._reason(line), **_logprobs(line)}
-        return msgspec.json.encode({**self._head(line, "chat.completion"), "choices": [choice], "usage": _counts(line)})
+        return msgspec.json.encode({**self._head("chat.completion"), "choices": [choice], "usage": _counts(line)})
 
-    def _head(self, line: _Line, kind: str) -> dict[str, object]:
+    def _head(self, kind: str) -> dict[str, object]:
         return {
             "id": self._stamp,
             "object": kind,
             "created": self._created,
-            "model": line.model,
+            "model": self._model,
             "system_fingerprint": "fp_ollama",
         }
 
-    def _chunk(self, line: _Line, choice: Mapping[str, object]) -> dict[str, object]:
-        return {**self._head(line, "chat.completion.chunk"), "choices": [{"index": 0, **choice}]}
+    def _chunk(self, choice: Mapping[str, object]) -> dict[str, object]:
+        return {**self._head("chat.completion.chunk"), "choices": [{"index": 0, **choice}]}
 
     def _tool_calls(self, calls: list[_Call]) -> list[dict[str, object]]:
         begin, self._calls = self._calls, self._calls + len(calls)

@@ -31,7 +31,7 @@ END: Line = {"model": "m", "message": {"content": ""}, "done": True, "done_reaso
 
 
 def translation(*, stream: bool = True, usage: bool = False) -> Translation:
-    return Translation("chatcmpl-1", 7, stream=stream, usage=usage)
+    return Translation("chatcmpl-1", 7, "small", stream=stream, usage=usage)
 
 
 def lines(*given: Line) -> bytes:
@@ -56,7 +56,7 @@ def choices(text: bytes) -> list[dict[str, Any]]:
 
 
 def test_a_stream_becomes_chunks_an_end_the_counts_and_done() -> None:
-    model = {**HEAD, "model": "llama3.2"}
+    model = {**HEAD, "model": "small"}
     assert frames(streamed(lines(*SKY), usage=True)) == [
         {**model, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "The"}, "finish_reason": None}]},
         {**model, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -145,7 +145,7 @@ def test_one_object_becomes_one_object() -> None:
     assert json.loads(body) == {
         **HEAD,
         "object": "chat.completion",
-        "model": "llama3.1",
+        "model": "small",
         "choices": [
             {
                 "index": 0,

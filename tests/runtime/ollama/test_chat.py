@@ -79,7 +79,7 @@ def test_a_chat_is_answered_and_the_stacks_sampling_holds(world: Make, play: Pla
     async def story() -> None:
         async with world({"small": {**daemon.route, "sampling": {"top_k": 20, "temperature": 0.5}}}) as w:
             answer = await w.client.chat.completions.create(**ASK, max_completion_tokens=9, temperature=0.1)
-            assert answer.choices[0].message.content == "Hello"
+            assert (answer.model, answer.choices[0].message.content) == ("small", "Hello")
             assert answer.choices[0].finish_reason == "stop"
             assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (11, 3)
             (record,) = w.lines()

@@ -62,7 +62,9 @@ PAIRS = [n for n in NAMES if (OWN / f"ollama-{n.removeprefix('chat-')}.http").ex
 
 def translated(name: str, size: int) -> bytes:
     answer = recorded(NATIVE, name)
-    made = Translation("chatcmpl-1", 7, stream="ndjson" in answer.content_type, usage=True)
+    made = Translation(
+        "chatcmpl-1", 7, meta(NATIVE, name)["request"]["model"], stream="ndjson" in answer.content_type, usage=True
+    )
     pieces = [answer.body[at : at + size] for at in range(0, len(answer.body), size)]
     return b"".join([*(event for piece in pieces for event in made.feed(piece)), *made.end()])
 
@@ -171,7 +173,7 @@ def test_an_error_of_its_own_is_told(name: str) -> None:
 
 def test_an_answer_cut_short_is_broken() -> None:
     body = recorded(NATIVE, "chat-tools-stream").body
-    made = Translation("chatcmpl-1", 7, stream=True, usage=False)
+    made = Translation("chatcmpl-1", 7, "hermes", stream=True, usage=False)
     list(made.feed(body[: body.rindex(b'"done":true')]))
     with pytest.raises(BrokenError):
         list(made.end())
