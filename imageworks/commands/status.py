@@ -81,6 +81,10 @@ def _table(programs: tuple[ProgramInfo, ...], models: dict[str, Any]) -> str:
                 f"{model['model']} {model['state']}" if model else "-",
             )
         )
+    ours = {info.name for info in programs}
+    for name, model in sorted(models.items()):
+        if name not in ours:  # Ollama's, or another server's: no program of ours runs it
+            rows.append(("-", "-", "-", "-", f"{model['model']} {model['state']}"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from imageworks.commands import running, status
+
 from .conftest import Verb
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +83,22 @@ def test_an_unknown_profile_is_told_with_the_known_ones(
         assert code == 1
         assert "gigantic" in err
         assert "balanced_24gb" in err
+
+
+def test_status_shows_models_that_no_program_of_ours_runs(
+    small: Path, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ollama's, and another server's."""
+    assert small.exists()
+    program = running.ProgramInfo("model-small", "RUNNING", 7, 1, "pid 7, uptime 0:00:01")
+    monkeypatch.setattr(running.Running, "programs", lambda _self: (program,))
+    monkeypatch.setattr(running.Running, "pid", lambda _self: 6)
+    loaded = {"model-small": {"model": "small", "state": "ready"}, "far": {"model": "far", "state": "loading"}}
+    monkeypatch.setattr(status, "residency", lambda _folder: loaded)
+    code, out, _ = verb("status")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[2:]]
+    assert [(row[0], row[-2:]) for row in rows] == [("model-small", ["small", "ready"]), ("-", ["far", "loading"])]
 
 
 def test_status_and_logs_before_the_first_start(small: Path, verb: Verb) -> None:
