@@ -17,6 +17,8 @@ EVENT_STREAM = "text/event-stream"
 PASSED = ("Content-Type", "Content-Encoding", "Retry-After")
 HELD_BYTES = 64 << 10
 """A longer line passes in pieces: an event of megabytes is not waited for."""
+CLOSED = "the connection was closed"
+_WORDS = {errno.ECONNREFUSED: "nothing listens there", errno.ECONNRESET: CLOSED, errno.EPIPE: CLOSED}
 _SERVER_FAULT = 500
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -98,9 +100,21 @@ def unreachable(route: Route, reason: object) -> ApiError:
     if getattr(reason, "errno", None) in EXHAUSTED:
         message = "the proxy has reached a limit of the system (file descriptors, memory)"
         return ApiError(503, "overloaded", message, retry=True, retry_after_s=1.0)
-    return ApiError(502, "backend_unreachable", f"`{route.id}` does not answer: {reason}", hint=where_to_look(route))
+    return ApiError(
+        502, "backend_unreachable", f"`{route.id}` does not answer: {in_words(reason)}", hint=where_to_look(route)
+    )
 
 
 def broke_off(route: Route, reason: object) -> ApiError:
     """The answer is not whole."""
-    return ApiError(502, "backend_error", f"`{route.id}` broke off its answer: {reason}", hint=where_to_look(route))
+    return ApiError(
+        502, "backend_error", f"`{route.id}` broke off its answer: {in_words(reason)}", hint=where_to_look(route)
+    )
+
+
+def in_words(reason: object) -> str:
+    """What became of a connection, without what the HTTP client and asyncio say of themselves around it."""
+    if isinstance(reason, OSError) and reason.errno in _WORDS:
+        return _WORDS[reason.errno]
+    text = str(reason) or type(reason).__name__
+    return CLOSED if text.startswith("Response payload is not completed") else text

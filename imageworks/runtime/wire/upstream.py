@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from imageworks.runtime.answer import CLOSED, in_words
 from imageworks.runtime.wire.limits import CONNECT_S, REST_S, UPSTREAM_IDLE_S, WRITE_HIGH, WRITE_LOW
 from imageworks.runtime.wire.outbox import Outbox
 
@@ -190,7 +191,7 @@ class Back(asyncio.Protocol):
         elif self._until_close and exc is None:
             reader.feed(b"", ended=True)  # the one body whose end is the connection's
         else:
-            reader.broken(str(exc or "the connection was closed"))
+            reader.broken(in_words(exc) if exc else CLOSED)
 
     def pause_writing(self) -> None:
         """The engine takes no more for now."""

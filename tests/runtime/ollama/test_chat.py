@@ -247,7 +247,11 @@ def test_a_refusal_of_ollama_is_an_error_of_openai(world: Make, play: Play, daem
 
 
 @pytest.mark.parametrize(
-    ("last", "told"), [('{"error":"llama runner has died"}', "llama runner has died"), ("CUT", "broke off")]
+    ("last", "told"),
+    [
+        ('{"error":"llama runner has died"}', "llama runner has died"),
+        ("CUT", "`small` broke off its answer: the connection was closed"),
+    ],
 )
 def test_a_stream_that_breaks_ends_with_one_error_and_no_done(
     world: Make, play: Play, daemon: Daemon, last: str, told: str

@@ -230,6 +230,7 @@ def test_an_engine_that_is_not_there_is_said_to_be_so(wire: Wires) -> None:
     line.send(ask(model="gone"))
     found = line.response()
     assert (found.status, json.loads(found.body)["error"]["code"]) == (502, "backend_unreachable")
+    assert json.loads(found.body)["error"]["message"] == "`gone` does not answer: nothing listens there"
     assert line.open()
 
 
