@@ -231,6 +231,23 @@ def test_f71_programs_of_a_supervisor_that_was_killed_are_found_and_ended(bench:
     bench.play(story())
 
 
+def test_f03_what_is_being_stopped_is_let_end_not_taken_for_a_model_that_serves(bench: Bench) -> None:
+    """Its end would look like a death in the new life, and be healed by a start that nobody wants."""
+    bench.engine("a", "deaf")  # does not hear SIGTERM, and serves on
+    bench.supervise()
+
+    async def story() -> None:
+        async with bench.drivers() as drivers:
+            await bring_up(drivers["a"], 20)
+            client = Supervisor(locations.control_socket(bench.stack))
+            await client.call("stopProcess", "model-a", False)  # noqa: FBT003 - its positional `wait`
+            await client.close()
+            assert await observe(drivers["a"]) is None
+            assert bench.left("a") == ()
+
+    bench.play(story())
+
+
 def test_f71_orphans_are_ended_before_a_new_supervisor_starts_the_program_again(bench: Bench) -> None:
     bench.engine("a", "grandchild")
     bench.supervise()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Literal
 
 import aiohttp
@@ -30,7 +31,12 @@ async def serves(session: aiohttp.ClientSession, route: Route) -> bool:
 
 async def observe(driver: Driver) -> Literal["starting", "ready", "asleep"] | None:
     """What a model was doing before we came; None when it is not there. Raises DriverError."""
-    if not (await driver.status()).alive:
+    status = await driver.status()
+    if status.ending:  # a stop that outlived who asked for it: its end would look like a death, and be healed
+        with suppress(DriverError):  # one that does not end is what it seems
+            await driver.stop()
+        status = await driver.status()
+    if not status.alive:
         return None
     if await driver.asleep():
         return "asleep"

@@ -48,12 +48,13 @@ class StartError(Exception):
 class Status:
     """`alive`: the process is there (or the model is loaded); `note` says what process control calls it.
 
-    `signalled`: it is gone, and a signal ended it.
+    `signalled`: it is gone, and a signal ended it. `ending`: it is there, and was told to go.
     """
 
     alive: bool
     note: str
     signalled: bool = False
+    ending: bool = False
 
     def why(self, said: str | None) -> str:
         """Why it ended, for the user; `said` is the line of its log that speaks of an error."""

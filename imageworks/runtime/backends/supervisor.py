@@ -111,7 +111,8 @@ class Supervised:
             raise self._refusal(fault) from None
         alive = info["statename"] in _ALIVE
         killed = not alive and info.get("exitstatus") == _SIGNALLED
-        return Status(alive, f"{info['statename']}: {info['description']}", killed)
+        ending = info["statename"] == "STOPPING"
+        return Status(alive, f"{info['statename']}: {info['description']}", killed, ending)
 
     async def _state(self, until: float) -> str:
         """The state's name; asks again up to `until` while there is no answer."""

@@ -42,7 +42,7 @@ class Unit:
         _, said = await self._run(CALL_S, "is-active", self._unit)
         if said not in _ALIVE | _GONE:
             raise UnansweredError(f"systemd does not say what {self._unit} is: {said or 'no word'}")
-        return Status(said in _ALIVE, said)
+        return Status(said in _ALIVE, said, ending=said == "deactivating")
 
     async def _run(self, timeout_s: float, *words: str) -> tuple[int, str]:
         command = [*self._systemctl, *words]
