@@ -64,7 +64,7 @@ def test_systemds_words_are_understood(unit: Make, tmp_path: Path, word: str, *,
 
     async def story(driver: Unit) -> None:
         status = await driver.status()
-        assert (status.alive, status.note) == (alive, word)
+        assert (status.alive, status.note, status.ending) == (alive, word, word == "deactivating")
 
     unit(story)
 
