@@ -129,8 +129,8 @@ class Drive:
                 self.spawn(self._perform_with.finish_wake(name))
             elif seen == "starting":
                 self.spawn(self._perform_with.await_start(name))
-            elif self._kept.wanted.get(name) == "stopping" and name not in self.table.policy.resident:
-                self.say(ev.Unload(name))  # what was on its way out when the last life ended
+            if self._kept.wanted.get(name) == "stopping" and name not in self.table.policy.resident:
+                self.say(ev.Unload(name))  # what was on its way out when the last life ended; one that starts, once it can
 
     async def close(self) -> None:
         """Stop watching and waiting; models and leases stay as they are."""

@@ -196,16 +196,28 @@ def test_a_request_under_a_lease_of_the_last_life_waits_for_the_books(
     play(story())
 
 
+class Slow(Obedient):
+    """Does not answer at the first look, as a loaded machine may make it."""
+
+    async def ready(self) -> bool:
+        first, self.looked_at = not self.looked_at, True
+        return self.alive and not first
+
+    looked_at = True
+
+
+@pytest.mark.parametrize("looked_at", [True, False], ids=["found ready", "found starting"])
 def test_a_model_that_was_being_stopped_when_the_proxy_died_is_stopped_by_the_next(
-    route: Make, table: Make, play: Play, tmp_path: Path
+    route: Make, table: Make, play: Play, tmp_path: Path, looked_at: bool
 ) -> None:
     async def story() -> None:
-        engine = Obedient()
+        engine = Slow()
         life = Life(table(route("a", 1)), engine, tmp_path)
         first = await life.begin()
         await first.acquire("r1", ("a",), 1e9)
         life.ledger.want("a", "stopping")  # the last thing that was written
         engine.gone.clear()
+        engine.looked_at = looked_at
         second = await life.begin()
         await engine.gone.wait()
         for drive in (first, second):

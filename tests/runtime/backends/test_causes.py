@@ -106,3 +106,29 @@ def test_a_driver_that_cannot_start_it_is_the_cause_where_the_log_has_none() -> 
     driver: Any = Refusing("")
     with pytest.raises(StartError, match=r"^port 1 is taken by pid 2 \(nc\)$"):
         asyncio.run(bring_up(driver, 5))
+
+
+@pytest.mark.parametrize(
+    ("words", "obstacle", "told"),
+    [
+        ("listening\n", "port 1 serves b, not a", ": port 1 serves b, not a"),
+        ("listening\n", "", "; the last it said: listening"),
+        ("", "", ""),
+    ],
+)
+def test_what_never_gets_ready_is_told_with_who_answers_instead_or_the_last_it_said(
+    words: str, obstacle: str, told: str
+) -> None:
+    class Loading(Dying):
+        async def status(self) -> Status:
+            return Status(alive=True, note="RUNNING")
+
+        async def ready(self) -> bool:
+            return False
+
+        def obstacle(self) -> str:
+            return obstacle
+
+    driver: Any = Loading(words)
+    with pytest.raises(StartError, match=f"^not ready after 0.05 s{told}$"):
+        asyncio.run(bring_up(driver, 0.05))
