@@ -130,7 +130,9 @@ class Drive:
             elif seen == "starting":
                 self.spawn(self._perform_with.await_start(name))
             if self._kept.wanted.get(name) == "stopping" and name not in self.table.policy.resident:
-                self.say(ev.Unload(name))  # what was on its way out when the last life ended; one that starts, once it can
+                self.say(
+                    ev.Unload(name)
+                )  # what was on its way out when the last life ended; one that starts, once it can
 
     async def close(self) -> None:
         """Stop watching and waiting; models and leases stay as they are."""
