@@ -433,7 +433,7 @@ def world(tmp_path: Path, free_ports: Callable[[int], tuple[int, ...]], speed: s
 def play() -> Callable[[Coroutine[Any, Any, None]], None]:
     def run(story: Coroutine[Any, Any, None]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):  # only catches a hang
                 await story
 
         asyncio.run(bounded())
