@@ -208,7 +208,7 @@ class Slow(Obedient):
 
 @pytest.mark.parametrize("looked_at", [True, False], ids=["found ready", "found starting"])
 def test_a_model_that_was_being_stopped_when_the_proxy_died_is_stopped_by_the_next(
-    route: Make, table: Make, play: Play, tmp_path: Path, looked_at: bool
+    route: Make, table: Make, play: Play, tmp_path: Path, *, looked_at: bool
 ) -> None:
     async def story() -> None:
         engine = Slow()
