@@ -53,6 +53,11 @@ class Client:
         return ApiError(403, "out_of_scope", f"key `{self.name}` may not ask for {what}", param="model", hint=hint)
 
 
+def shown_key(authorization: str | None, own: str | None) -> str | None:
+    """The key as OpenAI's clients show it, in Authorization, or as Anthropic's do, in `x-api-key`."""
+    return f"Bearer {own}" if authorization is None and own is not None else authorization
+
+
 def today() -> date:
     """The day that quotas and expiry count by: UTC."""
     return datetime.now(UTC).date()

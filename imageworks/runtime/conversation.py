@@ -192,11 +192,19 @@ async def shrunk(request: Request, rule: ImageRule, shrinker: Shrinks) -> tuple[
     count = 0
     for link in _links(messages, request.elided):
         if look(link.head, rule, link.rest).needs_shrinking(rule):
-            data = base64.b64decode(link.head[link.head.index(b",") + 1 :] + bytes(link.rest))
+            data = _decoded(link.head[link.head.index(b",") + 1 :] + bytes(link.rest))
             small = await shrinker.shrink(data, rule.max_edge_px or 0, rule.jpeg_quality)
             link.set("data:image/jpeg;base64," + base64.b64encode(small).decode("ascii"))
             count += 1
     return _with_messages(request, messages), count
+
+
+def _decoded(text: bytes) -> bytes:
+    """Base64 with or without its padding, which some clients leave away."""
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4))
+    except ValueError as error:
+        raise ApiError(400, "invalid_image", f"an image is no base64: {error}", param="messages") from None
 
 
 def _with_messages(request: Request, messages: Any) -> Request:

@@ -33,6 +33,10 @@ class Elided:
     token: bytes
     parts: tuple[memoryview, ...]
 
+    def stands_in(self, text: bytes | memoryview) -> bool:
+        """Is something of this part of the skeleton left out?"""
+        return self.token in bytes(text)
+
     def restore(self, text: bytes) -> Pieces:
         """`text`, made from parts of the skeleton, with every token replaced by what stood there."""
         pieces: list[bytes | memoryview] = []
@@ -55,7 +59,7 @@ def elide(body: Body) -> Elided | None:
         begin, end = at + _KEPT, body.find(b'"', at + 1)
         if end < 0:
             break
-        if end - begin >= _SHORTEST and body.find(b"\\", at + 1, end) < 0:
+        if end - begin >= _SHORTEST and _is_media(body[at:begin]) and body.find(b"\\", at + 1, end) < 0:
             kept.append(bytes(view[done:begin]))
             parts.append(view[begin:end])
             done = end
@@ -66,6 +70,11 @@ def elide(body: Body) -> Elided | None:
     token = next(token for token in _tokens() if not any(token in piece for piece in kept))
     marks = [b"%b%04d" % (token, number) for number in range(len(parts))]
     return Elided(b"".join(itertools.chain(*zip(kept, [*marks, b""], strict=True))), token, tuple(parts))
+
+
+def _is_media(begin: Body) -> bool:
+    """Is it the begin of a data URL (RFC 2397)? Its letters are ASCII, so that no character is cut in two."""
+    return b"," in begin and begin.isascii()
 
 
 def _tokens() -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from imageworks.runtime.access import check_json, check_local, request_id
-from imageworks.runtime.clients import Client, Clients, today
+from imageworks.runtime.clients import Client, Clients, shown_key, today
 from imageworks.runtime.endpoints import ENDPOINTS, paths
 from imageworks.runtime.errors import ApiError, too_large
 
@@ -65,19 +65,14 @@ def _check(clients: Clients, request: web.Request) -> None:
     if request.method != "GET" and request.path not in FORM_PATHS and request.body_exists:
         page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
         check_json(request.headers.get("Content-Type"), page=page)
-    client = clients.identify(_shown_key(request), today())
+    shown = shown_key(request.headers.get("Authorization"), request.headers.get("x-api-key"))
+    client = clients.identify(shown, today())
     if client is not None:
         request[CLIENT] = client
     if request.method != "GET" and request.path not in PATHS:
         if client is not None:
             client.check_admin()
         LOG.info("audit: %s %s by %s", request.method, request.path, client.name if client else "this machine's user")
-
-
-def _shown_key(request: web.Request) -> str | None:
-    """The key as OpenAI's clients show it, or as Anthropic's do."""
-    shown, own = request.headers.get("Authorization"), request.headers.get("x-api-key")
-    return f"Bearer {own}" if shown is None and own is not None else shown
 
 
 def answer(error: ApiError) -> web.Response:

@@ -10,7 +10,8 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -130,22 +131,40 @@ class Proxy:
     async def _serve(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         journal = Journal(http[REQUEST_ID])
         try:
-            kind, remote = http.headers.get("Content-Type", ""), self.table.proxy.remote_images != ()
-            request = parse(endpoint, await self._body(http), kind, remote=remote)
-            job = self.job(request, journal, http.get(CLIENT), wish(http.headers.get(HEADER)))
-            self.begin(journal, http.get(CLIENT))
-            job = await self._shrunk(await self._fetched(job), journal)
-            lease = shown_token(http.headers.get(TOKEN_HEADER))
-            events = wants_events(http.headers.get(queueing.HEADER))
-            job = msgspec.structs.replace(job, lease=lease, passed=_passed(endpoint, http), events=events)
-            response = await (self._stream if request.stream else self._short)(http, job, journal)
+            with self._told_of_the_end(http):
+                return await self._answered(endpoint, http, journal)
         except ApiError as error:
             self.record(journal, error)
             raise
         except (asyncio.CancelledError, ConnectionError):
             self.record(journal, None, None if journal.complete else "refused" if self.ending else "client_abort")
             raise
-        return response
+        except Exception:  # a bug; its place is given back and its record written all the same
+            self.record(journal, ApiError(500, "internal_error", ""))
+            raise
+
+    async def _answered(self, endpoint: Endpoint, http: web.Request, journal: Journal) -> web.StreamResponse:
+        kind, remote = http.headers.get("Content-Type", ""), self.table.proxy.remote_images != ()
+        request = parse(endpoint, await self._body(http), kind, remote=remote)
+        job = self.job(request, journal, http.get(CLIENT), wish(http.headers.get(HEADER)))
+        self.begin(journal, http.get(CLIENT))
+        job = await self._shrunk(await self._fetched(job), journal)
+        lease = shown_token(http.headers.get(TOKEN_HEADER))
+        events = wants_events(http.headers.get(queueing.HEADER))
+        job = msgspec.structs.replace(job, lease=lease, passed=_passed(endpoint, http), events=events)
+        return await (self._stream if request.stream else self._short)(http, job, journal)
+
+    @contextmanager
+    def _told_of_the_end(self, http: web.Request) -> Iterator[None]:
+        """Inside, to be cancelled because the proxy ends is an error as any other, while the client is there."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not self.ending or http.transport is None or http.transport.is_closing():
+                raise
+            task.uncancel()
+            raise ApiError(503, "shutting_down", "the proxy was stopped", retry=True) from None
 
     def begin(self, journal: Journal, client: Client | None) -> None:
         """The request counts for its key from now. Raises ApiError 429."""
@@ -290,8 +309,9 @@ class Proxy:
     async def _stream(self, http: web.Request, job: Job, journal: Journal) -> web.StreamResponse:
         async with Stream(http, {"x-request-id": job.id}, lambda: self._waiting(job), self._quiet_s) as stream:
             try:
-                async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
-                    response = await stream.relay(answer, journal, _headers(answer, job))
+                with self._told_of_the_end(http):
+                    async with self._forwarder.answer(job, journal, retried=_retried(http)) as answer:
+                        response = await stream.relay(answer, journal, _headers(answer, job))
                 self.note(journal, answer.response.status)
             except ApiError as error:
                 await stream.end_comments()
@@ -300,12 +320,6 @@ class Proxy:
                 self.record(journal, error)
                 await stream.fail(error, anthropic=_anthropic(job))
                 return stream.response
-            except asyncio.CancelledError:
-                if self.ending:
-                    await stream.fail(
-                        ApiError(503, "shutting_down", "the proxy was stopped"), anthropic=_anthropic(job)
-                    )
-                raise
         return response
 
     def note(self, journal: Journal, status: int) -> None:

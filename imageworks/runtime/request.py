@@ -20,6 +20,7 @@ from imageworks.runtime.endpoints import ENDPOINTS, Endpoint, Serving
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.media import Found, find, is_remote, refuse_remote
 from imageworks.runtime.ollama.request import chat, translated
+from imageworks.runtime.table import variant_of
 
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
@@ -29,6 +30,8 @@ _REAL = ("temperature", "top_p")
 _RECORDED = (*_REAL, "seed")
 _LIMITS = (*_MAX_TOKENS, "max_output_tokens")
 _WORTH = frozenset((*_LIMITS, *_RECORDED))
+MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "query", "documents", "system"})
+"""Where media may stand. Every other field is judged by its letters and its length, so it is read whole."""
 
 
 class _Url(msgspec.Struct):
@@ -112,16 +115,21 @@ def parse(endpoint: Endpoint, body: Body, content_type: str = "", *, remote: boo
         form = forms.read(content_type, body)
         return Request(endpoint, form.fields, _model(form.fields), _streams(form.fields), 0, form=form)
     elided = elide(body)
-    text = elided.skeleton if elided else body
-    try:
-        str(text, "utf-8")  # the decoder below does not look into strings that nobody reads
-        fields = _FIELDS.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
+    fields = _fields(elided.skeleton if elided else body)
+    if elided is not None and any(elided.stands_in(fields[name]) for name in fields.keys() - MEDIA_FIELDS):
+        elided, fields = None, _fields(body)
     model = _model(fields)
     media = ENDPOINTS[endpoint].media
     found = find(fields, media) if media else _find(fields, remote=remote and endpoint == "chat/completions")
     return Request(endpoint, fields, model, _streams(fields), found.images, elided, None, found.video, found.remote)
+
+
+def _fields(text: Body) -> Fields:
+    try:
+        str(text, "utf-8")  # the decoder does not look into strings that nobody reads
+        return _FIELDS.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, "invalid_json", f"the body is not a JSON object: {error}") from None
 
 
 def _model(fields: Fields) -> str:
@@ -201,7 +209,7 @@ def shape(request: Request, route: Route, contract: RoleTable | None) -> Shaped:
             _fill_in(asked, fields, route, serving)
         fields |= route.set
         if route.variants:
-            fields |= route.variants.get(request.model.rpartition(":")[2], {})
+            fields |= variant_of(route, request.model) or {}
         clamped = _bound(asked, fields, contract, serving.limits)
     encoded = _ENCODE(fields)
     native = translated(route.backend, request.endpoint)

@@ -18,7 +18,8 @@ from imageworks.runtime.errors import ApiError
 
 MEMORY_BYTES = 2 << 30
 PROCESSOR_S = 20
-WAIT_S = 30.0
+WAIT_S, QUEUE_S = 30.0, 60.0
+"""For one image, and for those before it."""
 JOBS_A_LIFE = 200
 """Then the worker is replaced, and its processor time begins anew."""
 
@@ -28,19 +29,36 @@ class Shrinker:
 
     def __init__(self) -> None:
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._turn = asyncio.Lock()
 
     async def shrink(self, data: bytes, max_edge: int, quality: int) -> bytes:
-        """`data` as a JPEG with a long edge of `max_edge`. Raises ApiError: 400 for what no decoder reads in time."""
+        """`data` as a JPEG with a long edge of `max_edge`.
+
+        Raises ApiError: 400 for what no decoder reads in time, 503 where too many images are before it.
+        """
+        try:
+            async with asyncio.timeout(QUEUE_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _overloaded(f"its turn did not come in {QUEUE_S:g} s") from None
+        try:  # one at a time: what breaks the worker is then the picture that it had
+            return await self._alone(data, max_edge, quality)
+        finally:
+            self._turn.release()
+
+    async def _alone(self, data: bytes, max_edge: int, quality: int) -> bytes:
         pool = self._pool = self._pool or _worker()
         try:
             job = pool.submit(_attempt, data, max_edge, quality)
             return await asyncio.wait_for(asyncio.wrap_future(job), WAIT_S)
+        except asyncio.CancelledError:
+            self.close()  # the worker would go on with it, and the next picture would wait for that
+            raise
         except (BrokenProcessPool, TimeoutError):
             self.close()
             raise _unreadable("it breaks or blocks the decoder") from None
         except BlockingIOError:  # of ours: what the worker raises is a plain OSError
-            message = "an image must be made smaller, and no process can be started for it now"
-            raise ApiError(503, "overloaded", message, retry=True, retry_after_s=1.0) from None
+            raise _overloaded("no process can be started for it now") from None
         except OSError as error:
             raise _unreadable(str(error)) from None
 
@@ -51,6 +69,11 @@ class Shrinker:
                 process.kill()
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def _overloaded(reason: str) -> ApiError:
+    message = f"an image must be made smaller, and {reason}"
+    return ApiError(503, "overloaded", message, retry=True, retry_after_s=1.0)
 
 
 def _unreadable(reason: str) -> ApiError:

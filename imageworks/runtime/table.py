@@ -7,9 +7,10 @@ Owns the strict reading of the routing table and the resolution of names: a logi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -66,9 +67,15 @@ def _named(table: RouteTable, name: str) -> Route | None:
 
 
 def _variant(table: RouteTable, name: str) -> Route | None:
-    model, _, variant = name.rpartition(":")
+    model, _, _ = name.rpartition(":")
     route = _named(table, model)
-    return route if route is not None and variant in route.variants else None
+    return route if route is not None and variant_of(route, name) is not None else None
+
+
+def variant_of(route: Route, name: str) -> Mapping[str, Any] | None:
+    """What the variant sets that a request for `name` asks `route` for; None where it asks for none."""
+    model, _, variant = name.rpartition(":")
+    return route.variants.get(variant) if model == route.id or model in route.aliases else None
 
 
 def _resolve_role(table: RouteTable, name: str) -> Resolution:

@@ -117,6 +117,24 @@ def test_one_request_may_do_without() -> None:
     assert caught.value.status == 400
 
 
+def test_an_image_without_its_padding_is_an_image_and_half_a_letter_is_none() -> None:
+    class Keeping:
+        async def shrink(self, data: bytes, max_edge: int, quality: int) -> bytes:
+            del max_edge, quality
+            return data
+
+    head, _, data = LARGE.rstrip("=").partition(",")
+    for cut_at in range(1, 4):
+        bare = f"{head},{data[: len(data) // 4 * 4 - cut_at]}"
+        asked = ask(user("one", bare))
+        if cut_at == 3:
+            with pytest.raises(ApiError) as caught:
+                asyncio.run(shrunk(asked, ImageRule(max_edge_px=100), Keeping()))
+            assert (caught.value.status, caught.value.code) == (400, "invalid_image")
+        else:
+            assert asyncio.run(shrunk(asked, ImageRule(max_edge_px=100), Keeping()))[1] == 1
+
+
 def test_only_images_with_a_longer_edge_are_made_smaller() -> None:
     class Counting:
         def __init__(self) -> None:

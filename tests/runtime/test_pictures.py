@@ -8,6 +8,7 @@ import errno
 import io
 import multiprocessing
 import os
+import signal
 import struct
 import zlib
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imageworks.contract import ImageRule
+from imageworks.runtime import shrink as shrinking
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.pictures import Picture, look, sniff
 from imageworks.runtime.shrink import Shrinker, shrink
@@ -200,3 +202,59 @@ def _flat_png(width: int, height: int) -> bytes:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_pictures_wait_for_their_turn_and_one_that_breaks_the_worker_takes_no_other_with_it() -> None:
+    async def scene() -> None:
+        one = Shrinker()
+        try:
+            await one.shrink(picture("png", 9, 9), 5, 85)
+            assert one._pool is not None
+            (process,) = one._pool._processes.values()
+            os.kill(process.pid or 0, signal.SIGSTOP)
+            first = asyncio.create_task(one.shrink(picture("png", 9, 9), 5, 85))
+            others = [asyncio.create_task(one.shrink(picture("png", 400, 200), 100, 85)) for _ in range(3)]
+            left = asyncio.create_task(one.shrink(picture("png", 9, 9), 5, 85))
+            while not one._turn.locked() or not one._pool._pending_work_items:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            left.cancel()
+            process.kill()
+            with pytest.raises(ApiError, match="breaks or blocks"):
+                await first
+            assert [sniff(each) for each in await asyncio.gather(*others)] == [Picture("jpeg", 100, 50)] * 3
+            assert left.cancelled()
+        finally:
+            one.close()
+
+    asyncio.run(scene())
+
+
+def test_who_leaves_while_his_picture_is_decoded_blocks_nobody() -> None:
+    async def scene() -> None:
+        one = Shrinker()
+        try:
+            await one.shrink(picture("png", 9, 9), 5, 85)
+            assert one._pool is not None
+            (process,) = one._pool._processes.values()
+            os.kill(process.pid or 0, signal.SIGSTOP)
+            gone = asyncio.create_task(one.shrink(picture("png", 9, 9), 5, 85))
+            while not one._pool._pending_work_items:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            gone.cancel()
+            assert sniff(await one.shrink(picture("png", 400, 200), 50, 85)) == Picture("jpeg", 50, 25)
+        finally:
+            one.close()
+
+    asyncio.run(scene())
+
+
+def test_a_picture_whose_turn_does_not_come_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        one = Shrinker()
+        async with one._turn:
+            with pytest.raises(ApiError, match="its turn did not come") as caught:
+                await one.shrink(b"", 5, 85)
+        assert (caught.value.status, caught.value.retry) == (503, True)
+
+    monkeypatch.setattr(shrinking, "QUEUE_S", 0.01)
+    asyncio.run(scene())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -176,6 +178,48 @@ def test_with_keys_nobody_asks_without_one(world: Make, play: Play) -> None:
             assert (await w.post(talk(HELLO, model="small"), **bearer("boss-key")))[0] == 200
             assert (await w.get("/v1/models", **bearer("boss-key")))[0] == 200
         assert w.lines()[-1]["client"] == "boss"
+
+    play(story())
+
+
+def test_a_large_body_without_a_key_is_refused_before_it_is_taken(world: Make, play: Play) -> None:
+    async def story() -> None:
+        async with world({"small": {}}, keys=(BOSS,), environ=VALUES) as w:
+            for shown, status in (
+                (b"", b"401"),
+                (b"X-Api-Key: wrong\r\n", b"401"),
+                (b"X-Api-Key: boss-key\r\n", b"200"),
+            ):
+                reader, writer = await asyncio.open_connection("127.0.0.1", w.client.base_url.port)
+                body = json.dumps(talk(HELLO, model="small") | {"user": "x" * 100_000}).encode()
+                head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                writer.write(head + shown + b"Content-Length: %d\r\n\r\n" % len(body) + body[:1])
+                if status == b"200":
+                    writer.write(body[1:])
+                assert (await reader.readline()).split()[1] == status
+                writer.close()
+
+    play(story())
+
+
+def test_a_bug_of_ours_gives_the_keys_place_back_and_is_recorded(
+    world: Make, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        boss = key("boss", admin=True, concurrency=1)
+        async with world({"small": {}}, keys=(boss,), environ=VALUES) as w:
+
+            async def broken(_job: object) -> None:
+                raise ZeroDivisionError
+
+            with monkeypatch.context() as patch:
+                patch.setattr(w.proxy, "_fetched", broken)
+                patch.setattr(w.proxy, "plain", lambda *_: False)
+                for _ in range(3):
+                    status, answer, _ = await w.post(talk(HELLO, model="small"), **bearer("boss-key"))
+                    assert (status, answer["error"]["code"]) == (500, "internal_error")
+            assert (await w.post(talk(HELLO, model="small"), **bearer("boss-key")))[0] == 200
+        assert [(line.get("error") or {}).get("type") for line in w.lines()] == ["internal_error"] * 3 + [None]
 
     play(story())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imageworks.runtime.errors import ApiError
+from imageworks.runtime.parameters import check
 from imageworks.runtime.request import parse, shape
 
 Make = Callable[..., Any]
@@ -140,3 +142,34 @@ def test_a_variant_sets_its_parameters_over_those_of_the_model() -> None:
     assert _sent("a:high", route)["reasoning_effort"] == "high"
     assert _sent("a:high", route)["temperature"] == 1
     assert _sent("a", route) == {"model": "served", "seed": 1, "temperature": 0}
+
+
+def test_a_role_or_a_model_named_as_a_variant_asks_for_none() -> None:
+    route = dataclasses.replace(_route(), aliases=("x",), variants={"high": {"reasoning_effort": "high"}})
+    assert _sent("x:high", route)["reasoning_effort"] == "high"
+    for name in ("role:high", "high", "b:high"):
+        assert "reasoning_effort" not in _sent(name, route)
+
+
+PATTERN = "data:,x" + "a*" * 20_000
+
+
+@pytest.mark.parametrize(
+    "field", [{"guided_regex": PATTERN}, {"stop": PATTERN}, {"response_format": {"type": "x", "json": PATTERN * 20}}]
+)
+def test_what_only_looks_like_media_is_judged_whole(field: dict[str, Any]) -> None:
+    """Else a bound would be kept by the first letters of what it bounds."""
+    picture = "data:image/png;base64," + "QUJD" * 9000
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": picture}}]}]
+    request = parse("chat/completions", json.dumps({"model": "a", "messages": messages, **field}).encode())
+    with pytest.raises(ApiError) as caught:
+        check(request.fields)
+    assert caught.value.param in field
+    assert json.loads(shape(request, _route(), None).body)["messages"] == messages
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_text_that_begins_as_media_does_and_is_none_is_a_text(before: int) -> None:
+    text = "data:" + "x" * before + "\u65e5\u672c\u8a9e," * 7000
+    body = json.dumps({"model": "a", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    assert json.loads(shape(parse("chat/completions", body), _route(), None).body)["messages"][0]["content"] == text

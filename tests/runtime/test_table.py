@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imageworks.contract import ContractError, to_json
 from imageworks.runtime.errors import ApiError
 from imageworks.runtime.selection import select_by_role
-from imageworks.runtime.table import close_names, decode, resolve
+from imageworks.runtime.table import close_names, decode, resolve, variant_of
 
 Make = Callable[..., Any]
 
@@ -105,3 +105,5 @@ def test_a_variant_is_asked_for_behind_an_id_or_an_alias(route: Make, table: Mak
     with pytest.raises(ApiError) as caught:
         resolve(made, "a:hihg")
     assert (caught.value.status, caught.value.hint) == (404, "did you mean `a:high`?")
+    assert variant_of(resolve(made, "x:high").routes[0], "x:high") == {"seed": 1}
+    assert variant_of(made.routes["a"], "role:high") is None

@@ -1,8 +1,8 @@
 """A body on its way in.
 
-Owns `Filling`, which receives a body of known length straight into memory of that size: no joining, no second copy of
-8 MB, and not a byte of the next request. It is the connection's protocol for so long and then hands it back. `Spares`
-keeps such memory for a moment.
+Owns `Filling`, which receives a body of known length straight into the memory that it ends in: no joining, no second copy of
+8 MB, and not a byte of the next request. It is the connection's protocol for so long and then hands it back. The memory
+grows with what comes, so that who only announces a large body costs nothing. `Spares` keeps such memory for a moment.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import cast
 from imageworks.runtime.elide import Body
 
 SPARES, SPARE_LEAST, SPARE_MOST = 4, 64 << 10, 16 << 20
+FIRST_BYTES = 256 << 10
+"""What is there for a body of which nothing came; doubled whenever it is full."""
 _ZEROS = bytes(256 << 10)
 
 
@@ -29,13 +31,13 @@ class Spares:
         self._used = False
 
     def take(self, length: int) -> bytearray:
-        """Memory of this length; what it holds is to be overwritten."""
+        """Memory for a body of this length, as long as that or the begin of it; what it holds is to be overwritten."""
         self._used = True
         for place, spare in enumerate(self._free):
             if spare.__alloc__() // 2 <= length < spare.__alloc__():
                 del self._free[place]
                 return _sized(spare, length)
-        return bytearray(length)
+        return bytearray(min(length, FIRST_BYTES))
 
     def give(self, body: Body) -> None:
         """The body was sent, and nobody needs it."""
@@ -59,7 +61,7 @@ def _sized(spare: bytearray, length: int) -> bytearray:
 
 
 class Filling(asyncio.BufferedProtocol):
-    """Takes over a transport until `body` is full, then calls `done` with it."""
+    """Takes over a transport until `body` holds `length` bytes, then calls `done` with it."""
 
     def __init__(
         self,
@@ -68,9 +70,11 @@ class Filling(asyncio.BufferedProtocol):
         body: bytearray,
         begin: bytes,
         done: Callable[[bytearray], None],
+        *,
+        length: int,
     ) -> None:
         self._front, self._transport, self._done = front, transport, done
-        self._body = body
+        self._body, self._length = body, length
         self._body[: len(begin)] = begin
         self._filled = len(begin)
         self._view = memoryview(self._body)
@@ -79,12 +83,16 @@ class Filling(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never more than the body."""
         del sizehint
+        if self._filled == len(self._body):
+            self._view.release()
+            _sized(self._body, min(self._length, 2 * self._filled))
+            self._view = memoryview(self._body)
         return self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came."""
         self._filled += nbytes
-        if self._filled == len(self._body):
+        if self._filled == self._length:
             self._transport.set_protocol(self._front)
             self._view.release()
             body, self._body = self._body, bytearray()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from imageworks.runtime.clients import shown_key, today
 from imageworks.runtime.proxy import Proxy
 from imageworks.runtime.wire.body import Spares
 from imageworks.runtime.wire.front import Front
@@ -69,11 +70,17 @@ class Edge:
                 self._heads[text] = found
         return found
 
+    def admit(self, head: Head) -> None:
+        """Raise ApiError 401 unless who begins a large body may send one: its memory is not for everybody."""
+        if self.proxy.clients.required:
+            own = next((value.decode("latin-1") for name, value in head.fields if name == b"x-api-key"), None)
+            self.proxy.clients.identify(shown_key(head.authorization, own), today())
+
     def opened(self, front: Front) -> None:
         """One more; at the cap, idle ones make room."""
         self._connections[front] = None
         if len(self._connections) > self._cap:
-            idle = [each for each in self._connections if each.idle and each is not front][: max(1, self._cap // 64)]
+            idle = [each for each in self._connections if each.spent and each is not front][: max(1, self._cap // 64)]
             for each in idle or [front]:
                 self.closed(each)
                 each.close()

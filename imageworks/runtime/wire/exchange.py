@@ -114,7 +114,7 @@ class Exchange(msgspec.Struct, eq=False):
     def writable(self) -> None:
         """Send more of a large body, as much as the engine takes."""
         back = self._back
-        while back is not None and self._unsent and back.transport.get_write_buffer_size() < WRITE_HIGH:
+        while back is not None and self._unsent and back.transport.get_write_buffer_size() <= WRITE_HIGH:
             back.transport.write(self._unsent.pop())
         if back is not None:
             back.sending = bool(self._unsent)
@@ -283,3 +283,5 @@ class Exchange(msgspec.Struct, eq=False):
         """The client takes more."""
         if self._back is not None and self._back.reader is self:
             self._back.transport.resume_reading()
+            if self._status:
+                self._due = time.monotonic() + self._patience_s  # it was not asked for more meanwhile

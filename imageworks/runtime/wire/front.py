@@ -28,6 +28,7 @@ from imageworks.runtime.wire.limits import (
     LINGER_BYTES,
     LINGER_S,
     PIPELINED_BYTES,
+    SMALL_BODY_BYTES,
     STALL_S,
     WRITE_HIGH,
     WRITE_LOW,
@@ -61,6 +62,9 @@ class Shared(Protocol):
         """Read a head. Raises ApiError."""
         ...
 
+    def admit(self, head: Head) -> None:
+        """May who sent this head send a large body? Raises ApiError."""
+
     def opened(self, front: Front) -> None:
         """A connection is there."""
 
@@ -75,7 +79,7 @@ class Front(asyncio.Protocol):
     """A connection. `idle`: between two requests, with nothing read of the next."""
 
     __slots__ = ("_body", "_chunks", "_due", "_edge", "_eof", "_exchange", "_head", "_held", "_lingered", "_paused",
-                 "_slow", "_state", "_taken", "heads", "transport")  # fmt: skip
+                 "_slow", "_state", "_taken", "_waiting", "heads", "transport")  # fmt: skip
     transport: asyncio.Transport
 
     def __init__(self, edge: Shared) -> None:
@@ -88,7 +92,7 @@ class Front(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._slow: Slow | None = None
         self._taken = self._eof = self._paused = False
-        self._lingered = 0
+        self._lingered = self._waiting = 0
 
     # the connection
 
@@ -127,8 +131,14 @@ class Front(asyncio.Protocol):
         """Is nothing lost when it is closed?"""
         return self._state == HEAD and not self._held
 
+    @property
+    def spent(self) -> bool:
+        """Idle, and it has taken all of its answers: nothing of it is left once it is closed."""
+        return self.idle and not self.transport.get_write_buffer_size()
+
     def close(self) -> None:
-        """Let an idle client go."""
+        """Let an idle client go, with what it has not taken yet."""
+        self._state, self._due = CLOSED, self._edge.now() + STALL_S
         self._edge.outbox.flush()
         self.transport.close()
 
@@ -182,12 +192,14 @@ class Front(asyncio.Protocol):
                 self._held = data[length:]
                 self._serve(data[:length])
                 return
+        if length is None or length > SMALL_BODY_BYTES:
+            self._edge.admit(head)
         self._state = BODY
         self._due = self._edge.now() + BODY_S + (limit if length is None else length) / BODY_BYTES_PER_S
         if head.awaits_continue and not data:
             self.write(writer.CONTINUE)
         if length is not None:
-            Filling(self, self.transport, self._edge.spares.take(length), data, self._serve)
+            Filling(self, self.transport, self._edge.spares.take(length), data, self._serve, length=length)
         else:
             self._chunks = Chunks(limit)
             self._read_chunks(self._chunks, data)
@@ -246,10 +258,11 @@ class Front(asyncio.Protocol):
         if self._state != SERVED:
             return
         if close or self._eof or head is None or not head.keep_alive or self._edge.ending:
-            self._state, self._due = CLOSED, self._edge.now() + STALL_S
             self.close()
             return
-        self._state, self._due = HEAD, self._edge.now() + IDLE_S
+        self._state = HEAD
+        if not self._paused:
+            self._due = self._edge.now() + IDLE_S
         if self._held:
             held, self._held = self._held, b""
             if len(held) > PIPELINED_BYTES:
@@ -279,6 +292,7 @@ class Front(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slower than it is sent to."""
         self._paused, self._due = True, self._edge.now() + STALL_S
+        self._waiting = self.transport.get_write_buffer_size()
         if self._exchange is not None:
             self._exchange.pause()
         elif self._slow is not None:
@@ -289,6 +303,8 @@ class Front(asyncio.Protocol):
         self._paused = False
         if self._state == SERVED:
             self._due = math.inf
+        elif self._state == HEAD:
+            self._due = self._edge.now() + IDLE_S
         if self._exchange is not None:
             self._exchange.resume()
         elif self._slow is not None:
@@ -296,14 +312,25 @@ class Front(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Look at the deadlines."""
-        if now >= self._due:
-            if self._state == HEAD and not self._held and not self._paused:
+        if self._paused:
+            self._look_at_reader(now)
+        elif now >= self._due:
+            if self._state == HEAD and not self._held:
                 self.close()
             elif self._state in (HEAD, BODY):
                 self.transport.set_protocol(self)
                 what = "head" if self._state == HEAD else "body"
                 self._refuse(ApiError(408, "request_timeout", f"the request's {what} did not come in time", retry=True))
             else:
-                self.transport.abort()  # nobody takes the answer, or hangs up
+                self.transport.abort()  # nobody hangs up
         elif self._exchange is not None:
             self._exchange.sweep(now)
+
+    def _look_at_reader(self, now: float) -> None:
+        """Who takes an answer slowly is waited for; who takes nothing of it is let go."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < self._waiting:
+            self._due = now + STALL_S
+        elif now >= self._due:
+            self.transport.abort()
+        self._waiting = waiting

@@ -17,7 +17,7 @@ CHUNKS = 1 << 16
 """Chunks of one body: a body in single bytes costs more to read than to send."""
 TRAILER_BYTES = 4 << 10
 SMALL_BODY_BYTES = 64 << 10
-"""Up to here a body is kept as it comes; a larger one is received into memory of its announced size."""
+"""Up to here a body is taken before its key is looked at, where keys are wanted."""
 
 HEAD_S = 10.0
 """From the first byte of a request (or the accept) to the end of its head."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +91,10 @@ class Engine:
         return True
 
 
+async def _all_over(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Bed:
     """A running proxy: `port`, its `engine`, and `call` to run something in its loop."""
 
@@ -107,6 +111,10 @@ class Bed:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(_all_over(left))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -213,7 +221,7 @@ class Wire:
     def __init__(self, bed: Bed, timeout_s: float = 10.0) -> None:
         self.sock = bed.connect()
         self.sock.settimeout(timeout_s)
-        self._held = b""
+        self.held = b""
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -226,17 +234,17 @@ class Wire:
             return b""
 
     def _until(self, mark: bytes) -> bytes | None:
-        while mark not in self._held:
+        while mark not in self.held:
             if not (data := self.more()):
                 return None
-            self._held += data
-        found, _, self._held = self._held.partition(mark)
+            self.held += data
+        found, _, self.held = self.held.partition(mark)
         return found
 
     def _exactly(self, length: int) -> bytes:
-        while len(self._held) < length and (data := self.more()):
-            self._held += data
-        found, self._held = self._held[:length], self._held[length:]
+        while len(self.held) < length and (data := self.more()):
+            self.held += data
+        found, self.held = self.held[:length], self.held[length:]
         return found
 
     def response(self, method: str = "POST") -> Response | None:
@@ -257,8 +265,8 @@ class Wire:
             body = self._exactly(int(fields["content-length"]))
             return Response(int(status), fields, body, len(body) == int(fields["content-length"]))
         body = b""
-        while data := self._held or self.more():
-            body, self._held = body + data, b""
+        while data := self.held or self.more():
+            body, self.held = body + data, b""
         return Response(int(status), fields, body)
 
     def _chunked(self, status: int, fields: Mapping[str, str]) -> Response:

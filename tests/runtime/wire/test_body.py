@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageworks.runtime.wire.body import SPARE_LEAST, SPARE_MOST, Spares
+from imageworks.runtime.wire.body import FIRST_BYTES, SPARE_LEAST, SPARE_MOST, Spares
 
 
 def test_memory_that_somebody_looks_at_is_not_taken() -> None:
@@ -36,3 +36,7 @@ def test_what_nobody_took_for_a_while_is_let_go() -> None:
     huge = bytearray(SPARE_MOST + 1)
     spares.give(huge)
     assert spares.take(SPARE_MOST + 1) is not huge
+
+
+def test_a_body_that_is_only_announced_has_little_memory() -> None:
+    assert len(Spares().take(64 << 20)) == FIRST_BYTES

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from imageworks.runtime.wire import upstream
+from imageworks.runtime.wire.body import FIRST_BYTES
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -174,7 +175,7 @@ def test_f39_a_stream_that_breaks_off_ends_in_one_error_and_no_done(bed: Any, en
     engine.scripts["breaks"] = Steps(CHUNKS, chunk(EVENT), go, *steps)
     line = wire()
     line.send(ask("breaks", stream=True))
-    line._held = line._until(EVENT[:20]) + EVENT[:20] + line._held
+    line.held = line._until(EVENT[:20]) + EVENT[:20] + line.held
     go.set()
     found = line.response()
     assert found.whole
@@ -285,6 +286,50 @@ def test_f42_a_client_that_reads_nothing_is_let_go(bed: Any, engine: Any, wire: 
     assert until(lambda: any(front._paused for front in bed.edge._connections))
     later(bed, 61)
     assert engine.left.wait(5)
+
+
+def test_f41_a_client_that_takes_a_little_now_and_then_gets_all_of_its_answer(
+    bed: Any, engine: Any, wire: Wires
+) -> None:
+    size = 24_000_000
+    engine.scripts["much"] = Steps(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+    line = wire()
+    line.send(ask("much"))
+    assert until(lambda: any(front._paused for front in bed.edge._connections))
+    (front,) = (front for front in bed.edge._connections if front._paused)
+    for minutes in range(1, 5):
+        waiting = front.transport.get_write_buffer_size()
+        while front.transport.get_write_buffer_size() > waiting - 1_000_000:
+            assert (data := line.more())
+            line.held += data
+        later(bed, minutes * 59)
+    assert len(line.response().body) == size
+    assert line.open()
+
+
+def test_a_client_that_leaves_the_last_of_its_answer_is_let_go(bed: Any, wire: Wires) -> None:
+    line = wire()
+    assert line.open()
+    (front,) = bed.edge._connections
+
+    async def close() -> None:
+        front.transport.set_write_buffer_limits(1 << 30)  # so that it is not told that the client reads slowly
+        front.write(b"x" * 100_000_000)
+        front.close()
+
+    bed.call(close)
+    assert until(lambda: front.transport.is_closing() and front in bed.edge._connections)
+    later(bed, 61)
+    later(bed, 61)
+    assert until(lambda: front not in bed.edge._connections)
+
+
+def test_f44_a_body_that_is_only_announced_costs_no_memory(bed: Any, wire: Wires) -> None:
+    line = wire()
+    line.send(HEAD + b"Content-Length: %d\r\n\r\n{" % bed.edge.body_limit)
+    assert until(lambda: any(front._state == 1 for front in bed.edge._connections))
+    (front,) = (front for front in bed.edge._connections if front._state == 1)
+    assert len(front.transport.get_protocol()._body) == FIRST_BYTES
 
 
 def test_an_idle_connection_is_let_go_after_its_time(bed: Any, wire: Wires) -> None:
@@ -461,18 +506,21 @@ def test_an_engine_that_is_silent_is_late(bed: Any, engine: Any, wire: Wires) ->
     assert stream.open()
 
 
-def test_what_is_served_when_the_proxy_ends_is_told(bed: Any, engine: Any, wire: Wires) -> None:
-    if not bed.fast:
-        pytest.skip("tests/runtime/test_streams.py has it")
+def test_what_is_served_when_the_proxy_ends_is_told(
+    bed: Any, engine: Any, wire: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
     never = threading.Event()
     engine.scripts |= {"never": Steps(never), "stops": Steps(CHUNKS, chunk(EVENT), never)}
     short, stream = wire(), wire()
     short.send(ask("never"))
     stream.send(ask("stops", stream=True))
-    assert until(lambda: any(each._begun for each in bed.proxy.active) and len(bed.proxy.active) == 2)
-    bed.soon(lambda: [each.cancel() for each in tuple(bed.proxy.active)])
-    assert json.loads(short.response().body)["error"]["code"] == "shutting_down"
-    assert b'"code":"shutting_down"' in stream.response().body
+    assert until(lambda: engine.sent and len(bed.proxy.active) == 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(bed.proxy, "ending", True)
+        bed.soon(lambda: [each.cancel() for each in tuple(bed.proxy.active)])
+        told = short.response()
+        assert (told.status, json.loads(told.body)["error"]["code"]) == (503, "shutting_down")
+        assert b'"code":"shutting_down"' in stream.response().body
 
 
 def test_large_bodies_of_all_sizes_arrive_whole_and_unmixed(
