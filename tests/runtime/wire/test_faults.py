@@ -300,7 +300,8 @@ def test_f41_a_client_that_takes_a_little_now_and_then_gets_all_of_its_answer(
     for minutes in range(1, 5):
         waiting = front.transport.get_write_buffer_size()
         while front.transport.get_write_buffer_size() > waiting - 1_000_000:
-            assert (data := line.more())
+            data = line.more()
+            assert data
             line.held += data
         later(bed, minutes * 59)
     assert len(line.response().body) == size
